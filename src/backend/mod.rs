@@ -1,0 +1,4 @@
+//! The engines behind the router.
+
+pub mod local;
+pub mod scripted;

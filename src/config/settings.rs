@@ -1,0 +1,216 @@
+//! The resolved configuration: every field has its value.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Which backends may answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Local for light requests while it is healthy, Claude for heavy and failed ones.
+    #[default]
+    Auto,
+    /// Nothing leaves the machine.
+    LocalOnly,
+    /// Claude for everything.
+    ClaudeOnly,
+}
+
+/// Everything that can be configured, resolved.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Settings {
+    /// Which backends may answer.
+    pub mode: Mode,
+    /// The on-device model.
+    pub local: LocalSettings,
+    /// Claude.
+    pub claude: ClaudeSettings,
+    /// Code completion.
+    pub completion: CompletionSettings,
+    /// What may leave the machine.
+    pub privacy: PrivacySettings,
+    /// Logs.
+    pub log: LogSettings,
+}
+
+/// The on-device model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LocalSettings {
+    /// A GGUF file, or a folder with safetensors, tokenizer and configuration. `None`: only the
+    /// embedded model.
+    pub model: Option<PathBuf>,
+    /// The longest context to use, in tokens; the model's own limit holds besides.
+    pub context_tokens: usize,
+    /// Threads for arithmetic; `None` takes the physical cores.
+    pub threads: Option<usize>,
+    /// Bytes of KV cache to keep for reuse, over all cached sequences.
+    pub kv_cache_bytes: usize,
+    /// The model is unloaded after so long without a request.
+    pub idle_unload: Duration,
+    /// Whether the embedded model may answer when nothing better may or can.
+    pub embedded: bool,
+}
+
+/// Claude.
+#[derive(Clone, PartialEq)]
+pub struct ClaudeSettings {
+    /// The key, from `ANTHROPIC_API_KEY`, the editor or the key command. Never printed.
+    pub api_key: Option<ApiKey>,
+    /// Where the Messages API is.
+    pub base_url: String,
+    /// The model for completions and light work.
+    pub fast_model: String,
+    /// The model for heavy work.
+    pub strong_model: String,
+    /// Whether completions that start by themselves while typing may go to Claude.
+    pub automatic_completions: bool,
+    /// The most that may be spent in one day (UTC), in US dollars.
+    pub daily_spend_cap_usd: f64,
+    /// The longest answer to heavy work, in tokens.
+    pub max_tokens: usize,
+    /// Limit for a connection to stand.
+    pub connect_timeout: Duration,
+    /// Limit for the first byte of an answer.
+    pub first_byte_timeout: Duration,
+    /// Limit for a pause within an answer.
+    pub idle_timeout: Duration,
+    /// Tries after the first, for failures that may pass.
+    pub retries: u32,
+}
+
+/// A key that cannot be printed by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey(String);
+
+impl ApiKey {
+    /// Wraps a key; white space around it is dropped. `None` if nothing is left.
+    #[must_use]
+    pub fn new(key: &str) -> Option<Self> {
+        let key = key.trim();
+        (!key.is_empty()).then(|| Self(key.to_owned()))
+    }
+
+    /// The key itself, for the one header that needs it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ApiKey(hidden)")
+    }
+}
+
+impl std::fmt::Debug for ClaudeSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClaudeSettings")
+            .field("api_key", &self.api_key)
+            .field("base_url", &self.base_url)
+            .field("fast_model", &self.fast_model)
+            .field("strong_model", &self.strong_model)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Code completion.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompletionSettings {
+    /// Whether completions are offered at all.
+    pub enabled: bool,
+    /// Whether they are offered while typing, without being invoked.
+    pub automatic: bool,
+    /// How long typing must rest before an automatic completion is computed.
+    pub debounce: Duration,
+    /// The longest completion, in tokens.
+    pub max_tokens: usize,
+    /// How many candidates an invoked completion offers.
+    pub candidates: usize,
+    /// Languages, by LSP identifier, in which nothing is offered.
+    pub languages_off: Vec<String>,
+    /// Paths, as globs, in which nothing is offered.
+    pub paths_off: Vec<String>,
+    /// How many requests may be generated at once in this session.
+    pub concurrency: usize,
+}
+
+/// What may leave the machine, beyond the mode.
+#[derive(Debug, Clone, PartialEq)]
+#[derive(Default)]
+pub struct PrivacySettings {
+    /// Globs of paths that never leave the machine, besides the built-in ones.
+    pub deny: Vec<String>,
+    /// Whether files that git ignores may leave the machine.
+    pub allow_git_ignored: bool,
+    /// Whether text in which a secret is recognised may leave the machine.
+    pub allow_secrets: bool,
+}
+
+/// Logs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogSettings {
+    /// A `tracing` filter, such as `info` or `tandem=debug`.
+    pub filter: String,
+    /// Where logs go; `None` is stderr.
+    pub file: Option<PathBuf>,
+}
+
+impl Default for LocalSettings {
+    fn default() -> Self {
+        Self {
+            model: None,
+            context_tokens: 4096,
+            threads: None,
+            kv_cache_bytes: 256 << 20,
+            idle_unload: Duration::from_mins(10),
+            embedded: true,
+        }
+    }
+}
+
+impl Default for ClaudeSettings {
+    fn default() -> Self {
+        Self {
+            api_key: None,
+            base_url: "https://api.anthropic.com".to_owned(),
+            fast_model: "claude-haiku-4-5".to_owned(),
+            strong_model: "claude-opus-4-5".to_owned(),
+            automatic_completions: false,
+            daily_spend_cap_usd: 5.0,
+            max_tokens: 4096,
+            connect_timeout: Duration::from_secs(5),
+            first_byte_timeout: Duration::from_secs(20),
+            idle_timeout: Duration::from_secs(20),
+            retries: 2,
+        }
+    }
+}
+
+impl Default for CompletionSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            automatic: true,
+            debounce: Duration::from_millis(75),
+            max_tokens: 64,
+            candidates: 3,
+            languages_off: Vec::new(),
+            paths_off: Vec::new(),
+            concurrency: 4,
+        }
+    }
+}
+
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            filter: "warn".to_owned(),
+            file: None,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! LSP, on tower-lsp.

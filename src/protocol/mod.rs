@@ -1,0 +1,4 @@
+//! What Tandem speaks over stdio.
+
+pub mod lsp;
+pub mod mcp;
