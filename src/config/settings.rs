@@ -139,8 +139,7 @@ pub struct CompletionSettings {
 }
 
 /// What may leave the machine, beyond the mode.
-#[derive(Debug, Clone, PartialEq)]
-#[derive(Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct PrivacySettings {
     /// Globs of paths that never leave the machine, besides the built-in ones.
     pub deny: Vec<String>,
@@ -204,7 +203,6 @@ impl Default for CompletionSettings {
         }
     }
 }
-
 
 impl Default for LogSettings {
     fn default() -> Self {
