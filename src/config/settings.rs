@@ -6,6 +6,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::ApiKey;
+
 /// Which backends may answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -57,7 +59,7 @@ pub struct LocalSettings {
 /// Claude.
 #[derive(Clone, PartialEq)]
 pub struct ClaudeSettings {
-    /// The key, from `ANTHROPIC_API_KEY`, the editor or the key command. Never printed.
+    /// The key, or the command of the user that prints it. Never printed.
     pub api_key: Option<ApiKey>,
     /// Where the Messages API is.
     pub base_url: String,
@@ -79,31 +81,6 @@ pub struct ClaudeSettings {
     pub idle_timeout: Duration,
     /// Tries after the first, for failures that may pass.
     pub retries: u32,
-}
-
-/// A key that cannot be printed by accident.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(String);
-
-impl ApiKey {
-    /// Wraps a key; white space around it is dropped. `None` if nothing is left.
-    #[must_use]
-    pub fn new(key: &str) -> Option<Self> {
-        let key = key.trim();
-        (!key.is_empty()).then(|| Self(key.to_owned()))
-    }
-
-    /// The key itself, for the one header that needs it.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ApiKey(hidden)")
-    }
 }
 
 impl std::fmt::Debug for ClaudeSettings {
