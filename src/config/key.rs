@@ -11,11 +11,11 @@ use tokio::time::Instant;
 
 /// How long a key command may take. Password managers ask the user first, so this is a person's
 /// time, not a program's.
-const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+const COMMAND_LIMIT: Duration = Duration::from_mins(1);
 
 /// After a failure the command is left alone for so long: it may open a dialog, and completions ask
 /// for the key several times a second.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(60);
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_mins(1);
 
 /// The most bytes that are read of a command's output. Keys are about a hundred bytes long.
 const OUTPUT_LIMIT: u64 = 64 << 10;
@@ -173,7 +173,8 @@ impl std::fmt::Debug for ApiKey {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
 
