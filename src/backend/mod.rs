@@ -1,4 +1,5 @@
 //! The engines behind the router.
 
+pub mod claude;
 pub mod local;
 pub mod scripted;

@@ -153,8 +153,8 @@ impl Default for ClaudeSettings {
         Self {
             api_key: None,
             base_url: "https://api.anthropic.com".to_owned(),
-            fast_model: "claude-haiku-4-5".to_owned(),
-            strong_model: "claude-opus-4-5".to_owned(),
+            fast_model: "claude-haiku-5-5".to_owned(),
+            strong_model: "claude-opus-5-5".to_owned(),
             automatic_completions: false,
             daily_spend_cap_usd: 5.0,
             max_tokens: 4096,
