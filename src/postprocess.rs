@@ -1,18 +1,40 @@
 //! From what a model said to what a person would keep. Pure.
 
-use crate::inference::{CompleteTask, EmptyReason};
+mod completion;
+mod stop;
+mod text;
 
-/// Cuts a finished completion to what may be inserted at the cursor of `task`.
-///
-/// # Errors
-/// The reason why nothing is left.
-pub fn completion(task: &CompleteTask, text: &str) -> Result<String, EmptyReason> {
-    let _ = task;
-    if text.is_empty() {
-        return Err(EmptyReason::ModelSilent);
+pub use completion::CompletionFilter;
+pub use text::TextFilter;
+
+/// Whether more of an answer is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// More may matter.
+    More,
+    /// Whatever follows would be cut anyway: the backend can be stopped.
+    Enough,
+}
+
+/// Whether a document ends its lines with a carriage return and a line feed, judged by the first
+/// line end in any of its parts.
+fn is_crlf(parts: &[&str]) -> bool {
+    parts
+        .iter()
+        .find_map(|part| part.find('\n').map(|at| part[..at].ends_with('\r')))
+        .unwrap_or(false)
+}
+
+/// `text` with line feeds alone.
+fn to_lf(text: &str) -> String {
+    text.replace("\r\n", "\n")
+}
+
+/// `text`, which has line feeds alone, with the document's line ends.
+fn to_document(text: String, crlf: bool) -> String {
+    if crlf {
+        text.replace('\n', "\r\n")
+    } else {
+        text
     }
-    if text.trim().is_empty() {
-        return Err(EmptyReason::OnlyWhitespace);
-    }
-    Ok(text.to_owned())
 }

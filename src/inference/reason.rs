@@ -19,6 +19,8 @@ pub enum RouteReason {
     HeavyButLocalOnly,
     /// The local model is being loaded or downloaded.
     LocalLoading,
+    /// The local model generates, but not as it should.
+    LocalDegraded,
     /// The local model failed, or its breaker is open.
     LocalFailed,
     /// There is no local model besides the embedded one.

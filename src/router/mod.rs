@@ -1,22 +1,39 @@
 //! The way of a request: admission, policy, one backend after another until the first text, and
 //! the record of who answered and why.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+mod admission;
+mod attempt;
+mod breaker;
+mod disclosure;
+mod lanes;
+mod policy;
+mod refusal;
+mod stream;
 
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
-use crate::inference::{
-    Attribution, Backend, BackendKind, EmptyReason, ErrorKind, Event, Finish, GenerateError,
-    GenerateRequest, Health, RouteReason,
-};
+use crate::inference::{Backend, BackendKind, GenerateRequest, Health, Task};
 use crate::telemetry::{Decision, Decisions};
 
-/// As in [`crate::inference::TokenStream`]: more than a second of any engine's work.
-const UNREAD_EVENTS: usize = 256;
+use admission::Admission;
+use attempt::Serving;
+use breaker::{Clock, SystemClock};
+use disclosure::Examiner;
+use lanes::Lanes;
+use policy::Situation;
+
+pub use lanes::StatusChanges;
+pub use stream::{Answer, NoAnswer, RoutedEvent, RoutedStream};
+
+/// How long Claude is not asked again after it reported the day's spend cap reached without saying
+/// for how long: short enough that a raised cap is noticed soon.
+const CAP_HOLD: Duration = Duration::from_mins(1);
 
 /// The backends that exist in this process.
 #[derive(Clone, Default)]
@@ -52,50 +69,6 @@ pub struct Origin {
     pub automatic: bool,
 }
 
-/// One thing that happens to a routed answer.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RoutedEvent {
-    /// Who answers from here on. Precedes the first text.
-    Attributed(Attribution),
-    /// Text.
-    Delta(String),
-    /// The end, as wanted. Terminal.
-    Done(Finish),
-    /// The end, for a completion that came to nothing. Terminal.
-    Empty(EmptyReason),
-    /// The end, by failure. Terminal.
-    Failed(GenerateError),
-}
-
-/// A routed answer as it comes. Dropping it cancels the work.
-#[derive(Debug)]
-pub struct RoutedStream {
-    events: mpsc::Receiver<RoutedEvent>,
-    _cancel_on_drop: DropGuard,
-}
-
-/// A whole answer, and who gave it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
-    /// The text, after post-processing. Not empty for a completion.
-    pub text: String,
-    /// Who gave it.
-    pub attribution: Attribution,
-    /// How it ended; `None` when it was cut at a deadline.
-    pub finish: Option<Finish>,
-}
-
-/// Why there is no answer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NoAnswer {
-    /// For a completion: the reason. Other tasks have none.
-    pub empty: Option<EmptyReason>,
-    /// What failed; `None` where nothing did and there was simply nothing to say.
-    pub error: Option<GenerateError>,
-    /// Who was asked last; `None` if nobody was.
-    pub attribution: Option<Attribution>,
-}
-
 /// The state of one backend, for people.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct BackendStatus {
@@ -112,18 +85,35 @@ pub struct BackendStatus {
 /// Routes requests. One a session; cheap to share behind an [`Arc`].
 pub struct Router {
     settings: watch::Receiver<Arc<Settings>>,
-    backends: Backends,
+    lanes: Lanes,
+    clock: Arc<dyn Clock>,
+    admission: Admission,
+    examiner: Arc<Examiner>,
     decisions: Decisions,
+    /// Until when the day's spend cap is known to be reached.
+    capped_until: Mutex<Option<Instant>>,
 }
 
 impl Router {
     /// A router over `backends` that follows `settings` as they change.
     #[must_use]
     pub fn new(settings: watch::Receiver<Arc<Settings>>, backends: Backends) -> Self {
+        Self::with_clock(settings, backends, Arc::new(SystemClock))
+    }
+
+    fn with_clock(
+        settings: watch::Receiver<Arc<Settings>>,
+        backends: Backends,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             settings,
-            backends,
+            lanes: Lanes::new(backends, &clock),
+            clock,
+            admission: Admission::default(),
+            examiner: Arc::default(),
             decisions: Decisions::default(),
+            capped_until: Mutex::new(None),
         }
     }
 
@@ -140,51 +130,32 @@ impl Router {
         cancel: &CancellationToken,
     ) -> RoutedStream {
         let cancel = cancel.child_token();
-        let (events, receiver) = mpsc::channel(UNREAD_EVENTS);
-        let router = Arc::clone(self);
-        let guard = cancel.clone().drop_guard();
-        // Ends with the attempt, which ends with its token, which the stream's drop cancels.
-        tokio::spawn(async move { router.attempt(request, cancel, events).await });
-        RoutedStream {
-            events: receiver,
-            _cancel_on_drop: guard,
-        }
+        let completion = matches!(request.generate.task, Task::Complete(_));
+        let (outlet, stream) = RoutedStream::channel(completion, cancel.clone().drop_guard());
+        let ask = attempt::ask(&request, &self.settings());
+        // At once and not in the task, so that requests supersede each other in the order of their
+        // arrival.
+        let standing = self.admission.arrive(&ask, &cancel);
+        let serving = Serving::new(Arc::clone(self), request, cancel, outlet);
+        // Ends with the request, which ends with its token, which the stream's drop cancels.
+        tokio::spawn(serving.run(ask, standing));
+        stream
     }
 
-    async fn attempt(
-        &self,
-        request: RouteRequest,
-        cancel: CancellationToken,
-        events: mpsc::Sender<RoutedEvent>,
-    ) {
-        let Some(backend) = self
-            .backends
-            .local
-            .as_ref()
-            .or(self.backends.embedded.as_ref())
-            .or(self.backends.claude.as_ref())
-        else {
-            let _ = events
-                .send(RoutedEvent::Empty(EmptyReason::NoBackend))
-                .await;
-            return;
-        };
-        let descriptor = backend.descriptor();
-        let attribution = Attribution {
-            backend: descriptor.kind,
-            model: descriptor.model.clone(),
-            reason: RouteReason::LocalHealthy,
-        };
-        let mut stream = backend.generate(request.generate, cancel);
-        let _ = events.send(RoutedEvent::Attributed(attribution)).await;
-        while let Some(event) = stream.next().await {
-            let event = match event {
-                Event::Delta(text) => RoutedEvent::Delta(text),
-                Event::Done(finish) => RoutedEvent::Done(finish),
-                Event::Failed(error) => RoutedEvent::Failed(error),
-            };
-            if events.send(event).await.is_err() {
-                return;
+    /// Asks the on-device models to load, without waiting, as far as the mode may need them.
+    pub fn warm_up(&self) {
+        let settings = self.settings();
+        if settings.mode != crate::config::Mode::ClaudeOnly {
+            if let Some(local) = &self.lanes.local {
+                local.gate.warm_up();
+            }
+            if let Some(embedded) = self
+                .lanes
+                .embedded
+                .as_ref()
+                .filter(|_| settings.local.embedded)
+            {
+                embedded.gate.warm_up();
             }
         }
     }
@@ -192,7 +163,13 @@ impl Router {
     /// The backends and their states, local first.
     #[must_use]
     pub fn status(&self) -> Vec<BackendStatus> {
-        Vec::new()
+        self.lanes.status()
+    }
+
+    /// A way to wait until [`Self::status`] says something else.
+    #[must_use]
+    pub fn watch_status(&self) -> StatusChanges {
+        self.lanes.watch()
     }
 
     /// The last decisions, newest last.
@@ -200,100 +177,30 @@ impl Router {
     pub fn decisions(&self) -> Vec<Decision> {
         self.decisions.all()
     }
-}
 
-impl RoutedStream {
-    /// The next event, `None` after the terminal one.
-    pub async fn next(&mut self) -> Option<RoutedEvent> {
-        self.events.recv().await
+    /// What a request's route depends on, as far as it is known without looking at its text.
+    fn situation(&self, request: &RouteRequest, settings: &Settings) -> Situation {
+        let capped = {
+            let until = self.capped_until.lock();
+            until
+                .unwrap_or_else(PoisonError::into_inner)
+                .is_some_and(|until| self.clock.now() < until)
+        };
+        self.lanes.situation(request, settings, capped)
     }
 
-    /// Reads to the end, handing each piece of text to `on_text` as it comes, or until `limit` has
-    /// passed: the answer then has no [`Answer::finish`], and the work behind it is cancelled.
-    ///
-    /// # Errors
-    /// [`NoAnswer`] when there is no text to show; a limit that passes before the first text is
-    /// [`ErrorKind::Timeout`].
-    pub async fn collect_within(
-        mut self,
-        limit: Duration,
-        mut on_text: impl FnMut(&str),
-    ) -> Result<Answer, NoAnswer> {
-        let deadline = tokio::time::Instant::now() + limit;
-        let mut text = String::new();
-        let mut attribution = None;
-        loop {
-            let Ok(event) = tokio::time::timeout_at(deadline, self.next()).await else {
-                return match attribution {
-                    Some(attribution) if !text.is_empty() => Ok(Answer {
-                        text,
-                        attribution,
-                        finish: None,
-                    }),
-                    attribution => {
-                        let error = GenerateError::new(
-                            ErrorKind::Timeout,
-                            format!("no answer within {} s", limit.as_secs()),
-                            "Ask for less at once, or try again when the backend is less busy.",
-                        );
-                        Err(NoAnswer {
-                            empty: None,
-                            error: Some(error),
-                            attribution,
-                        })
-                    }
-                };
-            };
-            match event {
-                Some(RoutedEvent::Attributed(who)) => attribution = Some(who),
-                Some(RoutedEvent::Delta(piece)) => {
-                    on_text(&piece);
-                    text.push_str(&piece);
-                }
-                Some(RoutedEvent::Done(finish)) => {
-                    return match attribution {
-                        Some(attribution) => Ok(Answer {
-                            text,
-                            attribution,
-                            finish: Some(finish),
-                        }),
-                        None => Err(NoAnswer {
-                            empty: None,
-                            error: Some(unattributed()),
-                            attribution: None,
-                        }),
-                    };
-                }
-                Some(RoutedEvent::Empty(reason)) => {
-                    return Err(NoAnswer {
-                        empty: Some(reason),
-                        error: None,
-                        attribution,
-                    });
-                }
-                Some(RoutedEvent::Failed(error)) => {
-                    return Err(NoAnswer {
-                        empty: None,
-                        error: Some(error),
-                        attribution,
-                    });
-                }
-                None => {
-                    return Err(NoAnswer {
-                        empty: None,
-                        error: Some(unattributed()),
-                        attribution,
-                    });
-                }
-            }
-        }
+    /// Claude reported the day's spend cap reached.
+    fn note_cap(&self, retry_after: Option<Duration>) {
+        let hold = retry_after.unwrap_or(CAP_HOLD).min(CAP_HOLD);
+        let until = self.clock.now() + hold;
+        let mut capped = self
+            .capped_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *capped = Some(until);
     }
-}
 
-fn unattributed() -> GenerateError {
-    GenerateError::new(
-        ErrorKind::Backend,
-        "the answer ended without saying who gave it",
-        "This is a defect in Tandem: please report it with the log.",
-    )
+    fn breakers_changed(&self) {
+        self.lanes.breakers_changed();
+    }
 }

@@ -1,0 +1,226 @@
+//! What is known about the text of a request that would leave the machine: whether its files are
+//! private and whether secrets are recognised in it. It gathers evidence and decides nothing; the
+//! policy decides.
+
+mod ignores;
+mod names;
+
+use std::path::{Path, PathBuf};
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+use self::ignores::{IgnoredBy, Ignores};
+use super::Origin;
+use crate::config::PrivacySettings;
+use crate::inference::{GenerateRequest, Task};
+
+/// Why a text must not leave the machine.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// Git ignores the file.
+    #[error("git ignores this file")]
+    GitIgnored,
+    /// A `.tandemignore` names the file.
+    #[error("a `.tandemignore` names this file")]
+    TandemIgnored,
+    /// Files of this name hold secrets.
+    #[error("files of this name hold secrets")]
+    SensitiveName,
+    /// A glob of the user's names the file.
+    #[error("`privacy.deny` names this file (`{glob}`)")]
+    DeniedByUser {
+        /// The glob as written.
+        glob: String,
+    },
+    /// The file is not in the workspace.
+    #[error("this file is outside the workspace")]
+    OutsideWorkspace,
+    /// Nobody could look.
+    #[error("it could not be examined")]
+    Unexaminable,
+}
+
+impl Denial {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn next_step(&self) -> String {
+        match self {
+            Self::GitIgnored => {
+                "Set `local.model`, or set `privacy.allow-git-ignored: true` in your own \
+                 configuration."
+            }
+            Self::TandemIgnored => "Set `local.model`, or take the file out of `.tandemignore`.",
+            Self::DeniedByUser { .. } => {
+                "Set `local.model`, or take the glob out of `privacy.deny`."
+            }
+            Self::SensitiveName | Self::OutsideWorkspace => {
+                "Set `local.model`: a model on this machine may see it."
+            }
+            Self::Unexaminable => "Try again; if it happens twice, look at the log.",
+        }
+        .to_owned()
+    }
+}
+
+/// What was found about a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// Against the request as a whole.
+    pub request: Option<Denial>,
+    /// Against each of its pieces of other documents, in their order.
+    pub snippets: Vec<Option<Denial>>,
+}
+
+impl Evidence {
+    /// What must be assumed where nobody could look.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self {
+            request: Some(Denial::Unexaminable),
+            snippets: Vec::new(),
+        }
+    }
+}
+
+/// Looks at requests. Keeps what it read of ignore files for the next.
+#[derive(Debug, Default)]
+pub struct Examiner {
+    ignores: Ignores,
+}
+
+impl Examiner {
+    /// Looks at everything in `request` that would leave the machine.
+    #[must_use]
+    pub fn examine(
+        &self,
+        request: &GenerateRequest,
+        origin: &Origin,
+        privacy: &PrivacySettings,
+    ) -> Evidence {
+        let place = Place::new(origin.workspace.as_deref(), privacy);
+        let file = |file: &Path| self.file(file, &place);
+        let snippets = match &request.task {
+            Task::Complete(task) => task
+                .snippets
+                .iter()
+                .map(|snippet| snippet.file.as_deref().and_then(file))
+                .collect(),
+            Task::Chat(_) | Task::Edit(_) => Vec::new(),
+        };
+        Evidence {
+            request: origin.file.as_deref().and_then(file),
+            snippets,
+        }
+    }
+
+    /// What is said against a file, by the name it is known by and by where it really lies.
+    fn file(&self, file: &Path, place: &Place) -> Option<Denial> {
+        let Ok(known_as) = std::path::absolute(file) else {
+            return Some(Denial::Unexaminable);
+        };
+        let really = resolve(&known_as);
+        self.path(&known_as, place).or_else(|| {
+            (really != known_as)
+                .then(|| self.path(&really, place))
+                .flatten()
+        })
+    }
+
+    fn path(&self, file: &Path, place: &Place) -> Option<Denial> {
+        if names::is_sensitive(file) {
+            return Some(Denial::SensitiveName);
+        }
+        if let Some(glob) = place.denied_by(file) {
+            return Some(Denial::DeniedByUser { glob });
+        }
+        if !place.contains(file) {
+            return Some(Denial::OutsideWorkspace);
+        }
+        match self.ignores.ignored(file, place.workspace.as_deref()) {
+            Some(IgnoredBy::Tandem) => Some(Denial::TandemIgnored),
+            Some(IgnoredBy::Git) if !place.allow_git_ignored => Some(Denial::GitIgnored),
+            Some(IgnoredBy::Git) | None => None,
+        }
+    }
+}
+
+/// What the paths of one request are held against.
+struct Place {
+    /// The workspace as it is named.
+    workspace: Option<PathBuf>,
+    /// And as it really lies.
+    really: Option<PathBuf>,
+    globs: Result<GlobSet, globset::Error>,
+    written: Vec<String>,
+    allow_git_ignored: bool,
+}
+
+impl Place {
+    fn new(workspace: Option<&Path>, privacy: &PrivacySettings) -> Self {
+        let workspace = workspace.and_then(|folder| std::path::absolute(folder).ok());
+        let mut globs = GlobSetBuilder::new();
+        let mut broken = None;
+        for glob in &privacy.deny {
+            match GlobBuilder::new(glob).build() {
+                Ok(glob) => {
+                    globs.add(glob);
+                }
+                Err(error) => broken = Some(error),
+            }
+        }
+        Self {
+            really: workspace.as_deref().map(resolve),
+            workspace,
+            globs: match broken {
+                Some(error) => Err(error),
+                None => globs.build(),
+            },
+            written: privacy.deny.clone(),
+            allow_git_ignored: privacy.allow_git_ignored,
+        }
+    }
+
+    /// The user's glob that names `file`: by its name, its path in the workspace, or its whole
+    /// path. A glob that cannot be read names every file, so that a slip of the pen opens nothing.
+    fn denied_by(&self, file: &Path) -> Option<String> {
+        let globs = match &self.globs {
+            Ok(globs) => globs,
+            Err(error) => return Some(error.glob().unwrap_or("unreadable").to_owned()),
+        };
+        let relative = [&self.workspace, &self.really]
+            .into_iter()
+            .flatten()
+            .find_map(|workspace| file.strip_prefix(workspace).ok());
+        let name = file.file_name().map(Path::new);
+        // A glob that names a folder names what is in it.
+        let folders = relative
+            .into_iter()
+            .flat_map(|path| path.ancestors().skip(1));
+        [Some(file), relative, name]
+            .into_iter()
+            .flatten()
+            .chain(folders)
+            .find_map(|path| globs.matches(path).first().copied())
+            .and_then(|index| self.written.get(index).cloned())
+    }
+
+    fn contains(&self, file: &Path) -> bool {
+        let mut workspaces = [&self.workspace, &self.really].into_iter().flatten();
+        self.workspace.is_none() || workspaces.any(|workspace| file.starts_with(workspace))
+    }
+}
+
+/// Where a path really lies. For one that does not exist (a document that was never saved), its
+/// nearest folder that does is resolved.
+fn resolve(path: &Path) -> PathBuf {
+    for ancestor in path.ancestors() {
+        if let Ok(really) = ancestor.canonicalize() {
+            return match path.strip_prefix(ancestor) {
+                Ok(rest) if rest.as_os_str().is_empty() => really,
+                Ok(rest) => really.join(rest),
+                Err(_) => really,
+            };
+        }
+    }
+    path.to_path_buf()
+}

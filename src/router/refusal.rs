@@ -1,0 +1,163 @@
+//! What a person is told when nobody may or can serve a request: what happened, and the next step.
+
+use super::disclosure::Denial;
+use super::policy::{LocalState, Situation, TaskKind, Withheld};
+use crate::config::Mode;
+use crate::inference::{EmptyReason, ErrorKind, GenerateError};
+
+/// Why nobody is asked. A completion ends with the reason, other tasks with the error.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// For completions.
+    pub empty: EmptyReason,
+    /// For people, and for tasks other than completions.
+    pub error: GenerateError,
+}
+
+/// The refusal of a request that has nobody to go to. `withheld` says why Claude is out.
+pub(super) fn refuse(situation: &Situation, withheld: Option<&Withheld>) -> Refusal {
+    let local = local_obstacle(situation);
+    let Some(withheld) = withheld else {
+        // Claude is always somebody to go to, so this is said only if the table has a hole.
+        return Refusal {
+            empty: EmptyReason::NoBackend,
+            error: GenerateError::new(
+                ErrorKind::Unavailable,
+                "no backend serves this request",
+                "Run `tandem status` to see what is configured.",
+            ),
+        };
+    };
+    let (obstacle, next_step) = claude_obstacle(withheld);
+    let waits = situation.local == LocalState::Downloading && situation.mode != Mode::ClaudeOnly;
+    let message = match local {
+        Some(local) => format!("{local}, and {obstacle}"),
+        None => obstacle,
+    };
+    let next_step = match withheld {
+        Withheld::LocalOnly | Withheld::NoKey if waits => {
+            "Wait for the download to end; `tandem status` shows how far it is.".to_owned()
+        }
+        Withheld::LocalOnly => local_next_step(situation),
+        _ => next_step,
+    };
+    Refusal {
+        empty: match withheld {
+            Withheld::Denied(_) => EmptyReason::Denied,
+            Withheld::CapReached => EmptyReason::SpendCap,
+            Withheld::AutomaticOff if situation.mode == Mode::ClaudeOnly => EmptyReason::Disabled,
+            _ if waits => EmptyReason::Loading,
+            Withheld::BreakerOpen => EmptyReason::BackendFailed,
+            _ if local_failed(situation) => EmptyReason::BackendFailed,
+            Withheld::LocalOnly | Withheld::NoKey | Withheld::AutomaticOff => {
+                EmptyReason::NoBackend
+            }
+        },
+        error: GenerateError::new(kind(situation, withheld), message, next_step),
+    }
+}
+
+fn kind(situation: &Situation, withheld: &Withheld) -> ErrorKind {
+    match withheld {
+        Withheld::Denied(_) => ErrorKind::Denied,
+        Withheld::CapReached => ErrorKind::SpendCap,
+        Withheld::NoKey if situation.mode == Mode::ClaudeOnly => ErrorKind::Unauthorized,
+        Withheld::LocalOnly | Withheld::NoKey | Withheld::AutomaticOff | Withheld::BreakerOpen => {
+            let too_long = !situation.fits_local
+                && situation.mode != Mode::ClaudeOnly
+                && matches!(
+                    situation.local,
+                    LocalState::Healthy | LocalState::Loading | LocalState::Degraded
+                );
+            if too_long {
+                ErrorKind::TooLong
+            } else {
+                ErrorKind::Unavailable
+            }
+        }
+    }
+}
+
+fn local_failed(situation: &Situation) -> bool {
+    situation.mode != Mode::ClaudeOnly
+        && matches!(
+            situation.local,
+            LocalState::Failed | LocalState::BreakerOpen
+        )
+}
+
+/// Why nothing on the device can serve, `None` where the mode rules it out anyway.
+fn local_obstacle(situation: &Situation) -> Option<&'static str> {
+    if situation.mode == Mode::ClaudeOnly {
+        return None;
+    }
+    Some(match situation.local {
+        LocalState::None if situation.task == TaskKind::Complete => "there is no local model",
+        LocalState::None => "there is no local model (the embedded one only completes code)",
+        LocalState::Downloading => "the local model is still being downloaded",
+        LocalState::Loading | LocalState::Healthy | LocalState::Degraded => {
+            "the request does not fit the local model's context"
+        }
+        LocalState::Failed => "the local model failed",
+        LocalState::BreakerOpen => {
+            "the local model failed several times in a row and is being left alone for a while"
+        }
+    })
+}
+
+/// The next step where nothing may leave the machine.
+fn local_next_step(situation: &Situation) -> String {
+    match situation.local {
+        LocalState::None => {
+            "Set `local.model` to a GGUF file or a model folder, or set `mode: auto` to allow Claude."
+        }
+        LocalState::Downloading => {
+            "Wait for the download to end; `tandem status` shows how far it is."
+        }
+        LocalState::Loading | LocalState::Healthy | LocalState::Degraded => {
+            "Ask about less text at once, raise `local.context-tokens`, or set `mode: auto` to allow \
+             Claude."
+        }
+        LocalState::Failed | LocalState::BreakerOpen => {
+            "Run `tandem status` to see why it failed, or set `mode: auto` to allow Claude."
+        }
+    }
+    .to_owned()
+}
+
+/// Why Claude is out, and what would change that.
+fn claude_obstacle(withheld: &Withheld) -> (String, String) {
+    match withheld {
+        Withheld::LocalOnly => (
+            "the mode is `local-only`".to_owned(),
+            "Set `mode: auto` to allow Claude.".to_owned(),
+        ),
+        Withheld::NoKey => (
+            "Claude has no key".to_owned(),
+            "Set `ANTHROPIC_API_KEY` to use Claude, or `local.model` to a GGUF file or a model \
+             folder."
+                .to_owned(),
+        ),
+        Withheld::AutomaticOff => (
+            "completions that start by themselves do not go to Claude".to_owned(),
+            "Invoke the completion by hand, or set `claude.automatic-completions: true`."
+                .to_owned(),
+        ),
+        Withheld::Denied(denial) => denied(denial),
+        Withheld::CapReached => (
+            "the day's spend cap for Claude is reached".to_owned(),
+            "Raise `claude.daily-spend-cap-usd`, or wait until midnight UTC.".to_owned(),
+        ),
+        Withheld::BreakerOpen => (
+            "Claude failed several times in a row and is being left alone for a while".to_owned(),
+            "Try again in a minute; `tandem status` shows when Claude is asked again.".to_owned(),
+        ),
+    }
+}
+
+fn denied(denial: &Denial) -> (String, String) {
+    (
+        format!("it must not go to Claude: {denial}"),
+        denial.next_step(),
+    )
+}
