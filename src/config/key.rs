@@ -107,10 +107,13 @@ impl ApiKey {
         }
     }
 
-    /// Whether the key comes from a command.
+    /// The program and its arguments, where the key comes from a command.
     #[must_use]
-    pub fn is_command(&self) -> bool {
-        matches!(&*self.0, Source::Command { .. })
+    pub fn command(&self) -> Option<&[String]> {
+        match &*self.0 {
+            Source::Given(_) => None,
+            Source::Command { argv, .. } => Some(argv),
+        }
     }
 }
 

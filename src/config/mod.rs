@@ -1,9 +1,40 @@
 //! What the user wants: options as written, settings as they are meant.
+//!
+//! The levels and their order are in [`Layers`]; the types of what each level may say are
+//! [`Options`] (the user's own file, variables, flags), [`EditorOptions`] and [`ProjectOptions`].
 
+mod decode;
+mod document;
+mod environment;
+mod error;
 mod key;
+mod layers;
+mod live;
+mod options;
+mod paths;
+mod resolve;
+mod restricted;
+mod schema;
 mod settings;
+mod texts;
+mod values;
 
+pub use environment::{FILE_VARIABLE, from_environment};
+pub use error::ConfigError;
 pub use key::{ApiKey, KeyError};
+pub use layers::{Layer, Layers, Origin, Resolved};
+pub use live::Configuration;
+pub use options::{
+    ClaudeOptions, CompletionOptions, LocalOptions, LogOptions, Options, PrivacyOptions,
+};
+pub use paths::{PROJECT_FILE, read, user_file};
+pub use restricted::{
+    EditorClaudeOptions, EditorLogOptions, EditorOptions, ProjectClaudeOptions,
+    ProjectCompletionOptions, ProjectMode, ProjectOptions, TighterPrivacy,
+};
+pub use schema::{config_schema, editor_schema, project_schema, starting_file};
 pub use settings::{
     ClaudeSettings, CompletionSettings, LocalSettings, LogSettings, Mode, PrivacySettings, Settings,
 };
+pub use texts::{BaseUrl, LogFilter, ModelName, PathGlob, Program};
+pub use values::{Bytes, Count, Dollars, Off, Span};

@@ -1,0 +1,288 @@
+//! Options: the configuration as written, in the user's own file and wherever only the user writes.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::decode::{self, Refusal};
+use super::document::Node;
+use super::texts::{BaseUrl, LogFilter, ModelName, PathGlob, Program};
+use super::values::{Bytes, Count, Dollars, Span};
+use super::{ApiKey, ConfigError, Mode};
+
+/// Milliseconds in a second, for the ranges below.
+const SECOND: u64 = 1000;
+/// As [`SECOND`].
+const DAY: u64 = 24 * 3600 * SECOND;
+
+/// The configuration of Tandem, as written in the user's own file. Every key may be left out.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Which backends may answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// The on-device model.
+    pub local: LocalOptions,
+    /// Claude.
+    pub claude: ClaudeOptions,
+    /// Code completion.
+    pub completion: CompletionOptions,
+    /// What may leave the machine.
+    pub privacy: PrivacyOptions,
+    /// Logs.
+    pub log: LogOptions,
+}
+
+/// The on-device model.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LocalOptions {
+    /// A GGUF file, or a folder with safetensors, tokenizer and configuration. Begins with `~/`, is
+    /// absolute, or is relative to the file it is written in. Default: only the embedded model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<PathBuf>,
+    /// The longest context to use, in tokens; the model's own limit holds besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_tokens: Option<Count<256, 1_048_576>>,
+    /// Threads for arithmetic. Default: as many as there are physical cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<Count<1, 1024>>,
+    /// KV cache to keep for reuse, over all cached sequences.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_cache: Option<Bytes>,
+    /// The model is unloaded after so long without a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_unload: Option<Span<{ SECOND }, { 30 * DAY }>>,
+    /// Whether the embedded model may answer when nothing better may or can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedded: Option<bool>,
+}
+
+/// Claude.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClaudeOptions {
+    /// The key itself: from `ANTHROPIC_API_KEY` only, never from a file.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub api_key: Option<ApiKey>,
+    /// A program and its arguments that print the key, such as `[pass, show, anthropic]`. Run without
+    /// a shell, on first need and once. `ANTHROPIC_API_KEY` wins over it. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key_command: Option<Program>,
+    /// Where the Messages API is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<BaseUrl>,
+    /// The model for completions and light work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fast_model: Option<ModelName>,
+    /// The model for heavy work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strong_model: Option<ModelName>,
+    /// Whether completions that start by themselves while typing may go to Claude.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub automatic_completions: Option<bool>,
+    /// The most that may be spent in one day (UTC), in US dollars.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub daily_spend_cap_usd: Option<Dollars>,
+    /// The longest answer to heavy work, in tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<Count<1, 128_000>>,
+    /// Limit for a connection to stand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_timeout: Option<Span<100, { 600 * SECOND }>>,
+    /// Limit for the first byte of an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte_timeout: Option<Span<100, { 600 * SECOND }>>,
+    /// Limit for a pause within an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Span<100, { 600 * SECOND }>>,
+    /// Tries after the first, for failures that may pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<Count<0, 10>>,
+}
+
+/// Code completion.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CompletionOptions {
+    /// Whether completions are offered at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Whether they are offered while typing, without being invoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub automatic: Option<bool>,
+    /// How long typing must rest before an automatic completion is computed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub debounce: Option<Span<0, { 5 * SECOND }>>,
+    /// The longest completion, in tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<Count<1, 1024>>,
+    /// How many candidates an invoked completion offers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub candidates: Option<Count<1, 10>>,
+    /// Languages, by LSP identifier, in which nothing is offered. Lists of all levels add up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub languages_off: Vec<String>,
+    /// Paths, as globs, in which nothing is offered. Lists of all levels add up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paths_off: Vec<PathGlob>,
+    /// How many requests may be generated at once in a session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Count<1, 64>>,
+}
+
+/// What may leave the machine, beyond the mode.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PrivacyOptions {
+    /// Paths, as globs, that never leave the machine, besides the built-in ones. Lists of all levels
+    /// add up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<PathGlob>,
+    /// Whether files that git ignores may leave the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_git_ignored: Option<bool>,
+    /// Whether text in which a secret is recognised may leave the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_secrets: Option<bool>,
+}
+
+/// Logs.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogOptions {
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or levels for modules such as
+    /// `warn,tandem::router=debug`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<LogFilter>,
+    /// The file that logs are appended to. Default: standard error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+}
+
+impl Options {
+    /// Reads the user's own file.
+    ///
+    /// # Errors
+    /// Names the file, the line, the key and the next step.
+    pub fn from_yaml(text: &str, place: &str) -> Result<Self, ConfigError> {
+        decode::decode(&Node::from_yaml(text, place)?, place, &Refusal::NONE)
+    }
+
+    /// Reads one key from text without types, as variables and flags hold it. Lists part at commas.
+    ///
+    /// # Errors
+    /// As [`Self::from_yaml`]; and for the key command, which only the user's own file may name.
+    pub fn from_text(key: &str, text: &str, place: &str) -> Result<Self, ConfigError> {
+        let options: Self = decode::decode(&Node::raw(key, text), place, &Refusal::NONE)?;
+        if options.claude.api_key_command.is_some() {
+            return Err(ConfigError::new(
+                place,
+                "`claude.api_key_command` names a program to run",
+                "Write it in your own configuration file; `tandem config path` says where that is.",
+            ));
+        }
+        Ok(options)
+    }
+
+    /// Every key of the user's own file, dotted.
+    #[must_use]
+    pub fn keys() -> Vec<String> {
+        decode::keys::<Self>()
+    }
+
+    /// Makes paths absolute: `~/` is the home folder, others are relative to `folder`.
+    #[must_use]
+    pub fn anchored(mut self, folder: &Path, home: Option<&Path>) -> Self {
+        let anchor = |path: PathBuf| match (path.strip_prefix("~"), home) {
+            (Ok(rest), Some(home)) => home.join(rest),
+            _ => folder.join(path),
+        };
+        self.local.model = self.local.model.map(anchor);
+        self.log.file = self.log.file.map(anchor);
+        self
+    }
+
+    /// These options, with `lower` where they say nothing. Lists add up.
+    #[must_use]
+    pub fn over(self, lower: Self) -> Self {
+        Self {
+            mode: self.mode.or(lower.mode),
+            local: self.local.over(lower.local),
+            claude: self.claude.over(lower.claude),
+            completion: self.completion.over(lower.completion),
+            privacy: PrivacyOptions {
+                deny: joined(self.privacy.deny, lower.privacy.deny),
+                allow_git_ignored: self
+                    .privacy
+                    .allow_git_ignored
+                    .or(lower.privacy.allow_git_ignored),
+                allow_secrets: self.privacy.allow_secrets.or(lower.privacy.allow_secrets),
+            },
+            log: LogOptions {
+                filter: self.log.filter.or(lower.log.filter),
+                file: self.log.file.or(lower.log.file),
+            },
+        }
+    }
+}
+
+impl LocalOptions {
+    fn over(self, lower: Self) -> Self {
+        Self {
+            model: self.model.or(lower.model),
+            context_tokens: self.context_tokens.or(lower.context_tokens),
+            threads: self.threads.or(lower.threads),
+            kv_cache: self.kv_cache.or(lower.kv_cache),
+            idle_unload: self.idle_unload.or(lower.idle_unload),
+            embedded: self.embedded.or(lower.embedded),
+        }
+    }
+}
+
+impl ClaudeOptions {
+    fn over(self, lower: Self) -> Self {
+        Self {
+            api_key: self.api_key.or(lower.api_key),
+            api_key_command: self.api_key_command.or(lower.api_key_command),
+            base_url: self.base_url.or(lower.base_url),
+            fast_model: self.fast_model.or(lower.fast_model),
+            strong_model: self.strong_model.or(lower.strong_model),
+            automatic_completions: self.automatic_completions.or(lower.automatic_completions),
+            daily_spend_cap_usd: self.daily_spend_cap_usd.or(lower.daily_spend_cap_usd),
+            max_tokens: self.max_tokens.or(lower.max_tokens),
+            connect_timeout: self.connect_timeout.or(lower.connect_timeout),
+            first_byte_timeout: self.first_byte_timeout.or(lower.first_byte_timeout),
+            idle_timeout: self.idle_timeout.or(lower.idle_timeout),
+            retries: self.retries.or(lower.retries),
+        }
+    }
+}
+
+impl CompletionOptions {
+    fn over(self, lower: Self) -> Self {
+        Self {
+            enabled: self.enabled.or(lower.enabled),
+            automatic: self.automatic.or(lower.automatic),
+            debounce: self.debounce.or(lower.debounce),
+            max_tokens: self.max_tokens.or(lower.max_tokens),
+            candidates: self.candidates.or(lower.candidates),
+            languages_off: joined(self.languages_off, lower.languages_off),
+            paths_off: joined(self.paths_off, lower.paths_off),
+            concurrency: self.concurrency.or(lower.concurrency),
+        }
+    }
+}
+
+/// Both lists, `lower` first, each item once.
+pub(super) fn joined<T: PartialEq>(upper: Vec<T>, mut lower: Vec<T>) -> Vec<T> {
+    for item in upper {
+        if !lower.contains(&item) {
+            lower.push(item);
+        }
+    }
+    lower
+}
