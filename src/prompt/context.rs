@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     fn numbered(lines: usize) -> String {
-        (0..lines).map(|n| format!("line {n}\n")).collect()
+        (0..lines).fold(String::new(), |text, n| text + &format!("line {n}\n"))
     }
 
     fn snippet(path: &str, text: &str) -> Snippet {
