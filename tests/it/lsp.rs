@@ -1,1 +1,9 @@
-//! Tests: lsp.
+//! The LSP server in memory, driven by a client of ours.
+
+pub mod client;
+
+mod bad_input;
+mod completion;
+mod session;
+mod settings;
+mod sync;

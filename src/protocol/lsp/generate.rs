@@ -1,0 +1,335 @@
+//! From a cursor to candidates: what keeps a completion from being computed, and the ways it is
+//! computed.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use tower_lsp::lsp_types::{Position, Url};
+
+use crate::config::Settings;
+use crate::inference::{
+    CompleteTask, CompletionShape, Effort, EmptyReason, GenerateRequest, Priority, RequestId,
+    Sampling, Task,
+};
+use crate::router::{Answer, Origin, RouteRequest};
+
+use super::context::{self, PREFIX_BYTES, SUFFIX_BYTES};
+use super::documents::{Snapshot, State};
+use super::position::{self, Encoding};
+use super::server::Server;
+use super::status::Nothing;
+
+/// The longest a person waits for a completion. Backends have stricter limits of their own; this
+/// one is behind them.
+const COMPLETION_LIMIT: Duration = Duration::from_secs(15);
+
+/// How candidates after the first are chosen: warm enough to differ, cool enough to be code.
+const VARIED: Sampling = Sampling {
+    temperature: 0.7,
+    top_k: 40,
+    top_p: 0.95,
+    min_p: 0.05,
+    ..Sampling::GREEDY
+};
+
+/// Where a completion is wanted.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The document.
+    pub uri: Url,
+    /// The cursor.
+    pub position: Position,
+    /// The entry of the editor's own popup that is selected: what it replaces, and by what.
+    pub selected: Option<Selected>,
+    /// Whether the editor asks by itself, for the spend, the debounce and the latest-wins rule.
+    pub automatic: bool,
+    /// Whether it asks while the user types, where [`CompletionSettings::automatic`] and the rule
+    /// about words hold.
+    ///
+    /// [`CompletionSettings::automatic`]: crate::config::CompletionSettings::automatic
+    pub typing: bool,
+    /// How many candidates are wanted at most.
+    pub candidates: usize,
+}
+
+/// The selected entry of the editor's own popup.
+#[derive(Debug, Clone)]
+pub struct Selected {
+    /// What it replaces.
+    pub range: tower_lsp::lsp_types::Range,
+    /// By what.
+    pub text: String,
+}
+
+/// A cursor in a document, checked.
+#[derive(Debug, Clone)]
+pub struct Cursor {
+    /// The document.
+    pub document: Snapshot,
+    /// The first character that an item replaces: the start of the line, or of the popup's range.
+    pub from: usize,
+    /// The end of what it replaces.
+    pub to: usize,
+    /// What stands between, as items repeat it.
+    pub typed: String,
+    /// What positions count.
+    pub encoding: Encoding,
+}
+
+/// Compiled `completion.paths_off`, as long as the settings stay the same.
+#[derive(Debug, Default)]
+pub struct PathsOff(Mutex<Option<(Vec<String>, GlobSet)>>);
+
+/// Computes completions, and tells the user when there are none.
+pub async fn complete(server: &Server, place: Place) -> Option<(Cursor, Vec<Answer>)> {
+    let taken_back = TakenBack(Some(server));
+    let outcome = candidates(server, place).await;
+    taken_back.disarm();
+    match outcome {
+        Ok((cursor, answers)) => {
+            if let Some(answer) = answers.first() {
+                server.status.answered(answer).await;
+            }
+            Some((cursor, answers))
+        }
+        Err(nothing) => {
+            server.status.empty(&nothing).await;
+            None
+        }
+    }
+}
+
+async fn candidates(server: &Server, place: Place) -> Result<(Cursor, Vec<Answer>), Nothing> {
+    let settings = server.session.router.settings();
+    let cursor = gate(server, &settings, &place)?;
+    let document = &cursor.document;
+    let task = Arc::new(task(server, &cursor));
+    let file = document.file();
+    let origin = Origin {
+        workspace: file.as_deref().and_then(|file| server.workspace_of(file)),
+        file,
+        document: Some(document.uri.to_string()),
+        automatic: place.automatic,
+    };
+    let wanted = place.candidates.max(1);
+    let answers = (0..wanted).map(|index| {
+        let request = RouteRequest {
+            generate: GenerateRequest {
+                id: RequestId::next(),
+                task: Task::Complete(CompleteTask::clone(&task)),
+                sampling: match index {
+                    0 => Sampling::GREEDY,
+                    index => Sampling {
+                        seed: index as u64,
+                        ..VARIED
+                    },
+                },
+                max_tokens: settings.completion.max_tokens,
+                stop: Vec::new(),
+                effort: Effort::Low,
+                priority: Priority::Inline,
+            },
+            origin: origin.clone(),
+        };
+        server
+            .session
+            .router
+            .route(request, &document.closed)
+            .collect_within(COMPLETION_LIMIT, |_| {})
+    });
+    let answers = futures_util::future::join_all(answers);
+    let answers = tokio::select! {
+        biased;
+        () = document.closed.cancelled() => return Err(EmptyReason::DocumentUnavailable.into()),
+        answers = answers => answers,
+    };
+    let mut kept: Vec<Answer> = Vec::new();
+    let mut nothing = None;
+    for answer in answers {
+        match answer {
+            Ok(answer) if kept.iter().any(|other| other.text == answer.text) => {}
+            Ok(answer) => kept.push(answer),
+            Err(none) => {
+                nothing.get_or_insert(none);
+            }
+        }
+    }
+    match nothing {
+        Some(nothing) if kept.is_empty() => Err(nothing.into()),
+        _ => Ok((cursor, kept)),
+    }
+}
+
+/// Whether anything is to be computed here, cheapest check first.
+fn gate(server: &Server, settings: &Settings, place: &Place) -> Result<Cursor, EmptyReason> {
+    let completion = &settings.completion;
+    if !completion.enabled || place.typing && !completion.automatic {
+        return Err(EmptyReason::Disabled);
+    }
+    if server.status.paused() {
+        return Err(EmptyReason::Paused);
+    }
+    let document = server
+        .documents
+        .get(&place.uri)
+        .filter(|document| document.state == State::Good)
+        .ok_or(EmptyReason::DocumentUnavailable)?;
+    if completion.languages_off.contains(&document.language) {
+        return Err(EmptyReason::LanguageOff);
+    }
+    if let Some(file) = document.file() {
+        let workspace = server.workspace_of(&file);
+        let relative = workspace
+            .as_deref()
+            .and_then(|folder| file.strip_prefix(folder).ok());
+        if server
+            .paths_off
+            .matches(&completion.paths_off, relative.unwrap_or(&file))
+        {
+            return Err(EmptyReason::PathOff);
+        }
+    }
+    locate(document, place, server.capabilities().encoding)
+}
+
+/// Finds the cursor in the document.
+fn locate(document: Snapshot, place: &Place, encoding: Encoding) -> Result<Cursor, EmptyReason> {
+    let text = &document.text;
+    let at = |position| {
+        position::to_char(text, position, encoding).map_err(|_| EmptyReason::PositionInvalid)
+    };
+    let cursor = at(place.position)?;
+    if place.typing && inside_word(text, cursor) {
+        return Err(EmptyReason::CursorInsideWord);
+    }
+    let (from, to, typed) = if let Some(selected) = &place.selected {
+        let (from, to) = (at(selected.range.start)?, at(selected.range.end)?);
+        if from > to || text.char_to_line(from) != text.char_to_line(to) {
+            return Err(EmptyReason::PositionInvalid);
+        }
+        (from, to, selected.text.clone())
+    } else {
+        let from = start_of_typed(text, cursor);
+        (from, cursor, text.slice(from..cursor).to_string())
+    };
+    Ok(Cursor {
+        document,
+        from,
+        to,
+        typed,
+        encoding,
+    })
+}
+
+/// Lines longer than this many characters are not repeated in every item; the word is.
+const MAX_TYPED: usize = 512;
+
+/// Where items start: at the line's start, so that a client that accepts while the user types stays
+/// right, or at the word's start on very long lines.
+fn start_of_typed(text: &ropey::Rope, cursor: usize) -> usize {
+    let line = text.line_to_char(text.char_to_line(cursor));
+    if cursor - line <= MAX_TYPED {
+        return line;
+    }
+    start_of_word(text, cursor, cursor - MAX_TYPED)
+}
+
+/// The start of the word that ends at `cursor`, not before `limit`.
+#[must_use]
+pub fn start_of_word(text: &ropey::Rope, cursor: usize, limit: usize) -> usize {
+    let mut start = cursor;
+    let mut before = text.chars_at(cursor);
+    while start > limit && before.prev().is_some_and(is_word) {
+        start -= 1;
+    }
+    start
+}
+
+fn inside_word(text: &ropey::Rope, cursor: usize) -> bool {
+    text.get_char(cursor).is_some_and(is_word)
+}
+
+fn is_word(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
+}
+
+fn task(server: &Server, cursor: &Cursor) -> CompleteTask {
+    let Cursor { document, .. } = cursor;
+    let text = &document.text;
+    // What an item replaces and what it repeats differ only for a selected popup entry, whose text
+    // the model is to see as if it were typed.
+    let before = context::before(text, cursor.from, PREFIX_BYTES);
+    let mut prefix = String::with_capacity(before.len() + cursor.typed.len());
+    prefix.push_str(&before);
+    prefix.push_str(&cursor.typed);
+    CompleteTask {
+        path: context::shown_path(server, document),
+        language: document.language.clone(),
+        prefix: prefix.into(),
+        suffix: context::after(text, cursor.to, SUFFIX_BYTES),
+        snippets: context::snippets(server, &server.documents, document),
+        shape: CompletionShape::Auto,
+    }
+}
+
+impl Cursor {
+    /// The range that items replace.
+    #[must_use]
+    pub fn range(&self) -> tower_lsp::lsp_types::Range {
+        let position = |index| position::to_position(&self.document.text, index, self.encoding);
+        tower_lsp::lsp_types::Range::new(position(self.from), position(self.to))
+    }
+}
+
+impl PathsOff {
+    fn matches(&self, globs: &[String], path: &Path) -> bool {
+        if globs.is_empty() {
+            return false;
+        }
+        let mut compiled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*compiled {
+            Some((of, set)) if of == globs => set.is_match(path),
+            _ => {
+                let set = compile(globs);
+                let matches = set.is_match(path);
+                *compiled = Some((globs.to_vec(), set));
+                matches
+            }
+        }
+    }
+}
+
+fn compile(globs: &[String]) -> GlobSet {
+    let mut set = GlobSetBuilder::new();
+    for glob in globs {
+        match Glob::new(glob) {
+            Ok(glob) => {
+                set.add(glob);
+            }
+            Err(error) => tracing::warn!(%error, "a glob in completion.paths_off is not one"),
+        }
+    }
+    set.build().unwrap_or_else(|error| {
+        tracing::warn!(%error, "completion.paths_off cannot be used");
+        GlobSet::empty()
+    })
+}
+
+/// Tells the user that a request was cancelled, when the future that holds it is dropped.
+struct TakenBack<'a>(Option<&'a Server>);
+
+impl TakenBack<'_> {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for TakenBack<'_> {
+    fn drop(&mut self) {
+        if let Some(server) = self.0 {
+            server.status.empty_now(&EmptyReason::Cancelled.into());
+        }
+    }
+}
