@@ -1,0 +1,173 @@
+"""Fill-in-the-middle examples: where an editor's cursor stands and what a person would type there.
+
+An example is rendered exactly as the server renders a prompt (see README.md, "Prompt format").
+"""
+
+import random
+import re
+
+END, FILE_SEP = "<|endoftext|>", "<|file_sep|>"
+PRE, SUF, MID = "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"
+
+FIM_SHARE = 0.72
+PATH_SHARE = 0.5
+SNIPPET_SHARE = 0.12
+EMPTY_SUFFIX_SHARE = 0.15
+BRACKETS = {"(": ")", "[": "]", "{": "}"}
+
+
+def middle_span(rng, text):
+    """(start, end) of the hole: the kinds of place where completions are asked for, most frequent first."""
+    kind = rng.random()
+    # Aim at lines with something on them: a random offset, moved on to the next one that has.
+    at = rng.randrange(len(text))
+    start = text.rfind("\n", 0, at) + 1
+    for _ in range(4):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        if text[start:end].strip():
+            break
+        start = min(end + 1, len(text))
+    line = text[start:end]
+    indent = len(line) - len(line.lstrip())
+    if not line.strip():
+        return at, at
+    cursor = start + rng.randint(indent, max(indent, len(line.rstrip()) - 1))
+    if kind < 0.45:  # the rest of the line; a few times there is nothing left to say
+        return (end, end) if rng.random() < 0.03 else (cursor, end)
+    if kind < 0.56:  # a whole line, the indentation typed by the editor or not
+        return start + (indent if rng.random() < 0.8 else 0), end
+    if kind < 0.68:  # the rest of the line and some lines more
+        for _ in range(rng.randint(1, 5)):
+            further = text.find("\n", end + 1)
+            if further < 0 or further - cursor > 500:
+                break
+            end = further
+        return cursor, end
+    if kind < 0.80:  # the block that a line opens: what follows with deeper indentation
+        for _ in range(30):
+            if line.rstrip().endswith(("{", ":", "(", "[", "=>", "=")):
+                break
+            start, end = end + 1, text.find("\n", end + 1)
+            if end < 0:
+                return cursor, max(cursor, text.find("\n", cursor))
+            line = text[start:end]
+        base, stop, here = len(line) - len(line.lstrip()), end, end + 1
+        while here < len(text) and stop - end < 600:
+            after = text.find("\n", here)
+            after = len(text) if after < 0 else after
+            inner = text[here:after]
+            if inner.strip():
+                if len(inner) - len(inner.lstrip()) <= base:
+                    break
+                stop = after
+            here = after + 1
+        return end, stop
+    if kind < 0.93:  # inside an expression: up to the bracket that closes it, or a few words
+        opens = [m.start() for m in re.finditer(r"[(\[{]", line)]
+        if opens and rng.random() < 0.7:
+            depth, o = 0, rng.choice(opens)
+            for i in range(start + o, min(start + o + 300, len(text))):
+                depth += text[i] in "([{"
+                depth -= text[i] in ")]}"
+                if depth == 0:
+                    return rng.randint(start + o + 1, i), i
+        return cursor, rng.randint(cursor, end)
+    return at, min(len(text), at + rng.randint(1, 240))  # anywhere
+
+
+def short_path(rng, document):
+    """The last parts of the path, as a workspace would show it."""
+    return "/".join(document["path"].split("/")[-rng.randint(1, 4):])
+
+
+def header(rng, document, others):
+    """What may stand before an example: a snippet of another file of the package, and the file's path."""
+    parts = []
+    if others and rng.random() < SNIPPET_SHARE:
+        other = rng.choice(others)
+        lines = other["text"].split("\n")
+        first = rng.randrange(len(lines))
+        snippet = "\n".join(lines[first:first + rng.randint(4, 20)])[:700]
+        parts.append(f"{FILE_SEP}{short_path(rng, other)}\n{snippet}\n")
+    if rng.random() < PATH_SHARE or parts:
+        parts.append(f"{FILE_SEP}{short_path(rng, document)}\n")
+    return "".join(parts)
+
+
+def example(rng, encode, document, others, room):
+    """(ids, weight per id) of at most `room` tokens, made of a window of the document."""
+    text = document["text"]
+    # Characters per token are about 3.3; a little more is taken and cut to fit below.
+    window = int(room * 4.2)
+    if len(text) > window:
+        first = rng.randrange(len(text) - window // 2)
+        if rng.random() < 0.9:
+            first = text.rfind("\n", 0, first) + 1
+        text = text[first:first + window]
+    head = encode(header(rng, document, others))
+    if rng.random() >= FIM_SHARE or len(text) < 40:
+        ids = (head + encode(text) + encode(END))[:room]
+        return ids, [1.0] * len(ids)
+    start, end = middle_span(rng, text)
+    middle = encode(text[start:end])[: room // 2]
+    whole = len(middle) < room // 2
+    fixed = len(head) + len(middle) + 3 + whole
+    if fixed > room:
+        head, fixed = [], fixed - len(head)
+    budget = max(0, room - fixed)
+    after = 0 if rng.random() < EMPTY_SUFFIX_SHARE else int(budget * rng.uniform(0.02, 0.45))
+    suffix = encode(text[end:end + 5 * after])[:after]
+    before = budget - len(suffix)
+    prefix = encode(text[:start])
+    prefix = prefix[len(prefix) - before:] if before < len(prefix) else prefix
+    prompt = head + encode(PRE) + prefix + encode(SUF) + suffix + encode(MID)
+    ids = prompt + middle + (encode(END) if whole else [])
+    # The hole is what is asked for: it weighs more than its few tokens.
+    return ids, [1.0] * len(prompt) + [3.0] * (len(ids) - len(prompt))
+
+
+class Stream:
+    """An endless, seeded stream of rows: (ids, weights) of `length + 1` tokens each, packed with examples."""
+
+    SHARES = {"rust": 0.28, "python": 0.28, "typescript": 0.23, "javascript": 0.05, "go": 0.10, "c": 0.06}
+
+    def __init__(self, documents, tokenizer, seed):
+        self.rng = random.Random(seed)
+        self.documents = documents
+        self.encode = lambda text: tokenizer.encode(text, add_special_tokens=False).ids if text else []
+        self.by_language, self.totals = {}, {}
+        for i, d in enumerate(documents):
+            self.by_language.setdefault(d["lang"], []).append(i)
+        self.languages = [l for l in self.SHARES if l in self.by_language]
+        # A file is drawn by its length, a long one at most as often as forty windows of 1,000 characters.
+        self.cumulative = {}
+        for lang in self.languages:
+            total, sums = 0, []
+            for i in self.by_language[lang]:
+                total += min(len(documents[i]["text"]), 40_000)
+                sums.append(total)
+            self.cumulative[lang] = sums
+
+    def draw(self):
+        rng = self.rng
+        lang = rng.choices(self.languages, [self.SHARES[l] for l in self.languages])[0]
+        i = rng.choices(self.by_language[lang], cum_weights=self.cumulative[lang])[0]
+        near = [self.documents[j] for j in range(max(0, i - 6), min(len(self.documents), i + 7))
+                if j != i and self.documents[j]["package"] == self.documents[i]["package"]]
+        return self.documents[i], near
+
+    def row(self, length):
+        ids, weights = [], []
+        while len(ids) < length + 1:
+            room = length + 1 - len(ids)
+            want = room if room < 200 or self.rng.random() < 0.25 else self.rng.randint(150, room)
+            document, near = self.draw()
+            if room < 80:
+                more = (self.encode(document["text"][:600]) + self.encode(END))[:room]
+                weight = [1.0] * len(more)
+            else:
+                more, weight = example(self.rng, self.encode, document, near, want)
+            ids += more
+            weights += weight
+        return ids, weights
