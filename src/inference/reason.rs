@@ -79,6 +79,83 @@ pub enum EmptyReason {
     RepeatsPrefix,
 }
 
+impl EmptyReason {
+    /// What happened, without a closing full stop, and the next step as a sentence.
+    #[must_use]
+    pub fn explanation(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Disabled => (
+                "completions are switched off",
+                "Set `completion.enabled` to true in the configuration.",
+            ),
+            Self::Paused => ("completions are paused", "Resume them in the editor."),
+            Self::LanguageOff => (
+                "completions are switched off for this language",
+                "Take it out of `completion.languages_off` in the configuration.",
+            ),
+            Self::PathOff => (
+                "completions are switched off for this path",
+                "Take it out of `completion.paths_off` in the configuration.",
+            ),
+            Self::DocumentUnavailable => (
+                "the document is not open, or too large",
+                "Open it in the editor, or complete in a smaller file.",
+            ),
+            Self::PositionInvalid => (
+                "the position is not inside the document",
+                "Ask again with a position inside the document.",
+            ),
+            Self::CursorInsideWord => ("the cursor is inside a word", "Move it to the word's end."),
+            Self::Superseded => (
+                "a newer request for this document took its place",
+                "Nothing needs to be done.",
+            ),
+            Self::Cancelled => ("the request was cancelled", "Nothing needs to be done."),
+            Self::Busy => (
+                "too many requests run at once",
+                "Try again in a moment, or raise `completion.concurrency`.",
+            ),
+            Self::Loading => (
+                "the model is loading and nothing else may answer",
+                "Try again in a moment.",
+            ),
+            Self::NoBackend => (
+                "no model may or can serve this request",
+                "Set `local.model` to a model file, or set ANTHROPIC_API_KEY and a `mode` that \
+                 allows Claude; `tandem status` shows what is missing.",
+            ),
+            Self::Denied => (
+                "the model on this machine cannot serve it, and this text may not leave the machine",
+                "See `privacy` in the configuration and `.tandemignore`.",
+            ),
+            Self::SpendCap => (
+                "the day's spend cap for Claude is reached",
+                "Raise `claude.daily_spend_cap_usd`, or wait for the next day (UTC).",
+            ),
+            Self::BackendFailed => (
+                "the model failed",
+                "Try again; if it happens twice, run `tandem status` and look at the log.",
+            ),
+            Self::ModelSilent => (
+                "the model had nothing to add",
+                "Ask again with more context, or go on writing.",
+            ),
+            Self::OnlyWhitespace => (
+                "the answer was white space only",
+                "Ask again with more context, or go on writing.",
+            ),
+            Self::RepeatsSuffix => (
+                "the answer only repeated what already follows the cursor",
+                "Ask again with more context, or go on writing.",
+            ),
+            Self::RepeatsPrefix => (
+                "the answer only repeated what stands before the cursor",
+                "Ask again with more context, or go on writing.",
+            ),
+        }
+    }
+}
+
 /// Who gave an answer, and why they were asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Attribution {

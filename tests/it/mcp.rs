@@ -1,1 +1,6 @@
-//! Tests: mcp.
+//! Tests: MCP over an in-memory pipe, line by line, with scripted backends behind the real router.
+
+mod bad_input;
+mod client;
+mod lifecycle;
+mod tools;

@@ -1,0 +1,434 @@
+//! The tools: their results, progress, cancellation, limits and failures.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tandem::backend::scripted::{Script, ScriptedBackend};
+use tandem::inference::{
+    BackendKind, Effort, ErrorKind, GenerateError, GenerateRequest, Priority, Task,
+};
+use tandem::router::Backends;
+use tokio::time::Instant;
+
+use super::client::{Client, Era, local, router, router_over, saying, text};
+
+const ERA: Era = Era::Initialize("2025-11-25");
+
+/// Every tool with arguments that use all its fields.
+fn calls() -> [(&'static str, Value); 7] {
+    [
+        (
+            "complete_code",
+            json!({
+                "prefix": "fn add(a: i32, b: i32) -> i32 {\n    ",
+                "suffix": "\n}\n",
+                "language": "rust",
+                "path": "src/lib.rs",
+                "max_tokens": 32,
+            }),
+        ),
+        (
+            "edit_code",
+            json!({
+                "code": "let x = 1;",
+                "instruction": "rename x to y",
+                "language": "rust",
+                "path": "/work/space/src/lib.rs",
+                "before": "fn f() {",
+                "after": "}",
+            }),
+        ),
+        (
+            "explain_code",
+            json!({ "code": "x += 1", "language": "python", "question": "why?", "path": "a.py" }),
+        ),
+        (
+            "summarize",
+            json!({ "text": "a long text", "focus": "length", "length": "bullets" }),
+        ),
+        (
+            "commit_message",
+            json!({ "diff": "+x", "style": "conventional" }),
+        ),
+        (
+            "ask",
+            json!({ "question": "why?", "context": "because", "effort": "low" }),
+        ),
+        ("status", json!({})),
+    ]
+}
+
+/// A backend that keeps what it was asked.
+fn listening(answer: &str) -> (ScriptedBackend, Arc<Mutex<Vec<GenerateRequest>>>) {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&heard);
+    let answer = answer.to_owned();
+    let backend = local(move |request| {
+        into.lock().unwrap().push(request.clone());
+        Script::text(answer.clone())
+    });
+    (backend, heard)
+}
+
+#[tokio::test]
+async fn what_every_tool_returns_fits_its_output_schema() {
+    for era in [ERA, Era::Stateless] {
+        let mut client = Client::open(router(local(|_| Script::text("a + b"))), era).await;
+        let tools = client.ask("tools/list", json!({})).await;
+        for ((name, arguments), tool) in calls().into_iter().zip(tools["tools"].as_array().unwrap())
+        {
+            assert_eq!(tool["name"], name);
+            jsonschema::validate(&tool["inputSchema"], &arguments).unwrap();
+            let result = client.call(name, arguments).await;
+            assert_eq!(result["isError"], false, "{result}");
+            jsonschema::validate(&tool["outputSchema"], &result["structuredContent"])
+                .unwrap_or_else(|error| panic!("{name}: {error} in {result}"));
+            assert!(!text(&result).is_empty(), "{name}");
+            if name == "status" {
+                continue;
+            }
+            let data = &result["structuredContent"];
+            assert_eq!(text(&result), data["text"], "{name}");
+            assert_eq!(data["backend"], "candle", "{name}");
+            assert_eq!(data["model"], "scripted-candle", "{name}");
+            assert!(data["route_reason"].is_string(), "{name}");
+            assert_eq!(data["tokens"]["completion"], 1, "{name}");
+            assert!(data["milliseconds"]["total"].is_u64(), "{name}");
+            assert!(data["milliseconds"]["first_token"].is_u64(), "{name}");
+            assert!(data.get("truncated").is_none(), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn arguments_reach_the_backend_as_a_task() {
+    let (backend, heard) = listening("ok");
+    let mut client = Client::open(router(backend), ERA).await;
+    for (name, arguments) in calls() {
+        client.call(name, arguments).await;
+    }
+    let heard = heard.lock().unwrap();
+    let [complete, edit, explain, summarize, commit, ask] = heard.as_slice() else {
+        panic!("{} requests", heard.len())
+    };
+    assert!(
+        heard
+            .iter()
+            .all(|request| request.priority == Priority::Tool)
+    );
+    let Task::Complete(task) = &complete.task else {
+        panic!("{complete:?}")
+    };
+    assert_eq!(&*task.suffix, "\n}\n");
+    assert_eq!(task.language, "rust");
+    assert_eq!(task.path.as_deref(), Some("src/lib.rs"));
+    assert_eq!(complete.max_tokens, 32);
+    let Task::Edit(task) = &edit.task else {
+        panic!("{edit:?}")
+    };
+    assert_eq!(
+        (&*task.before, &*task.selection, &*task.after),
+        ("fn f() {", "let x = 1;", "}")
+    );
+    assert_eq!(task.instruction, "rename x to y");
+    assert_eq!(task.path.as_deref(), Some("src/lib.rs"));
+    for (request, holds) in [
+        (explain, "why?"),
+        (summarize, "bullet points"),
+        (commit, "<diff>\n+x\n</diff>"),
+        (ask, "<context>\nbecause\n</context>\n\nwhy?"),
+    ] {
+        let Task::Chat(task) = &request.task else {
+            panic!("{request:?}")
+        };
+        assert!(task.system.is_some());
+        assert!(
+            task.messages[0].text.contains(holds),
+            "{}",
+            task.messages[0].text
+        );
+        assert_eq!(request.effort, Effort::Low);
+    }
+}
+
+#[tokio::test]
+async fn a_commit_message_comes_in_its_parts() {
+    let said = "```\nfix(io): close the file\n\nIt leaked.\n```";
+    let mut client = Client::open(router(local(move |_| Script::text(said))), ERA).await;
+    let result = client.call("commit_message", json!({ "diff": "+x" })).await;
+    assert_eq!(text(&result), "fix(io): close the file\n\nIt leaked.");
+    assert_eq!(
+        result["structuredContent"]["subject"],
+        "fix(io): close the file"
+    );
+    assert_eq!(result["structuredContent"]["body"], "It leaked.");
+}
+
+#[tokio::test]
+async fn bad_arguments_are_a_result_that_names_the_field_and_the_next_step() {
+    let backend = local(|_| Script::text("never"));
+    let seen = backend.observed();
+    let mut client = Client::open(router(backend), ERA).await;
+    let long = "x".repeat((1 << 20) + 1);
+    for (tool, arguments, names) in [
+        ("ask", json!({}), "`question`"),
+        ("ask", json!({ "question": "" }), "`question`"),
+        ("ask", json!({ "question": ["a"] }), "`question`"),
+        (
+            "ask",
+            json!({ "question": "a", "effort": "huge" }),
+            "`effort`",
+        ),
+        (
+            "ask",
+            json!({ "question": "a", "context": long }),
+            "`context`",
+        ),
+        (
+            "summarize",
+            json!({ "text": "a", "lenght": "b" }),
+            "`lenght`",
+        ),
+        ("edit_code", json!({ "code": "a" }), "`instruction`"),
+        (
+            "complete_code",
+            json!({ "prefix": "", "suffix": "" }),
+            "`prefix`",
+        ),
+        ("commit_message", json!({ "diff": " \n" }), "`diff`"),
+        ("explain_code", json!({ "code": null }), "`code`"),
+        ("status", json!({ "verbose": true }), "`verbose`"),
+    ] {
+        let result = client.call(tool, arguments).await;
+        assert_eq!(result["isError"], true, "{tool}: {result}");
+        assert!(result.get("structuredContent").is_none(), "{result}");
+        assert!(text(&result).contains(names), "{tool}: {result}");
+        assert!(text(&result).ends_with('.'), "{result}");
+    }
+    assert_eq!(seen.started.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_grows_is_not_a_flood_and_ends_before_the_answer() {
+    for era in [ERA, Era::Stateless] {
+        let backend = local(|_| Script {
+            pieces: vec!["word ".to_owned(); 100],
+            pause: Duration::from_millis(20),
+            ..Script::text("")
+        });
+        let mut client = Client::open(router(backend), era).await;
+        let id = client
+            .request(
+                "tools/call",
+                json!({
+                    "name": "ask",
+                    "arguments": { "question": "?" },
+                    "_meta": { "progressToken": "p1" },
+                }),
+            )
+            .await;
+        let reply = client.reply(id).await;
+        assert_eq!(reply["result"]["isError"], false, "{reply}");
+        let notes = client.take_unread();
+        // Two seconds of work at one note in a quarter of a second.
+        assert!((5..=9).contains(&notes.len()), "{} notes", notes.len());
+        assert!(
+            notes
+                .iter()
+                .all(|note| note["method"] == "notifications/progress")
+        );
+        assert!(
+            notes
+                .iter()
+                .all(|note| note["params"]["progressToken"] == "p1")
+        );
+        let steps: Vec<_> = notes
+            .iter()
+            .map(|note| note["params"]["progress"].as_f64().unwrap())
+            .collect();
+        assert!(steps.is_sorted_by(|a, b| a < b), "{steps:?}");
+        let first = notes[0]["params"]["message"].as_str().unwrap();
+        assert!(first.contains("scripted-candle"), "{first}");
+        let last = notes.last().unwrap()["params"]["message"].as_str().unwrap();
+        assert!(last.contains("tokens"), "{last}");
+        assert!(
+            client.hang_up().await.is_empty(),
+            "something came after the answer"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_model_still_shows_signs_of_life() {
+    let backend = local(|_| Script {
+        pieces: vec!["at last".to_owned()],
+        pause: Duration::from_secs(30),
+        ..Script::text("")
+    });
+    let mut client = Client::open(router(backend), ERA).await;
+    let params = json!({
+        "name": "ask",
+        "arguments": { "question": "?" },
+        "_meta": { "progressToken": 5 },
+    });
+    let id = client.request("tools/call", params).await;
+    client.reply(id).await;
+    let notes = client.take_unread();
+    assert!((6..=8).contains(&notes.len()), "{} notes", notes.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_token_there_is_no_progress() {
+    let backend = local(|_| Script {
+        pieces: vec!["word ".to_owned(); 10],
+        pause: Duration::from_millis(500),
+        ..Script::text("")
+    });
+    let mut client = Client::open(router(backend), ERA).await;
+    client.call("ask", json!({ "question": "?" })).await;
+    assert!(client.take_unread().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_call_stops_the_model_and_gets_no_reply() {
+    for era in [ERA, Era::Stateless] {
+        let backend = local(|_| Script {
+            pieces: vec!["word ".to_owned(); 10_000],
+            pause: Duration::from_millis(10),
+            ..Script::text("")
+        });
+        let seen = backend.observed();
+        let mut client = Client::open(router(backend), era).await;
+        let params = json!({ "name": "ask", "arguments": { "question": "?" } });
+        let id = client.request("tools/call", params).await;
+        while seen.pieces.load(Ordering::SeqCst) < 5 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let reason = json!({ "requestId": id, "reason": "enough" });
+        client.notify("notifications/cancelled", reason).await;
+        while seen.cancelled.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let pieces = seen.pieces.load(Ordering::SeqCst);
+        assert!(pieces <= 7, "{pieces} pieces");
+        client.ask("tools/list", json!({})).await;
+        let lines = client.hang_up().await;
+        assert!(lines.is_empty(), "{lines:?}");
+        assert_eq!(seen.pieces.load(Ordering::SeqCst), pieces);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_ends_at_its_limit_with_what_there_is() {
+    let backend = local(|_| Script {
+        pieces: vec!["word ".to_owned(); 1000],
+        pause: Duration::from_secs(1),
+        ..Script::text("")
+    });
+    let seen = backend.observed();
+    let mut client = Client::open(router(backend), ERA).await;
+    let tools = client.ask("tools/list", json!({})).await;
+    let started = Instant::now();
+    let result = client.call("ask", json!({ "question": "?" })).await;
+    assert_eq!(started.elapsed().as_secs(), 45);
+    let data = &result["structuredContent"];
+    assert_eq!(data["truncated"], "deadline");
+    assert!(text(&result).starts_with("word word "), "{result}");
+    assert_eq!(data["milliseconds"]["first_token"], 1000);
+    jsonschema::validate(&tools["tools"][5]["outputSchema"], data).unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(seen.cancelled.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_any_text_ends_at_its_limit_as_an_error() {
+    let backend = local(|_| Script {
+        pieces: Vec::new(),
+        hang: true,
+        ..Script::text("")
+    });
+    let mut client = Client::open(router(backend), ERA).await;
+    let result = client.call("ask", json!({ "question": "?" })).await;
+    assert_eq!(result["isError"], true);
+    assert!(text(&result).contains("45 s"), "{result}");
+    assert_eq!(result["_meta"]["tandem/error"]["kind"], "timeout");
+}
+
+#[tokio::test]
+async fn a_failure_is_a_result_that_ends_with_the_next_step() {
+    let fault = GenerateError::new(ErrorKind::Refused, "the model declined", "Ask otherwise.");
+    let script = Script {
+        pieces: vec!["half an answer".to_owned()],
+        failure: Some(fault.clone()),
+        ..Script::text("")
+    };
+    let mut client = Client::open(router(local(move |_| script.clone())), ERA).await;
+    let result = client.call("ask", json!({ "question": "?" })).await;
+    assert_eq!(result["isError"], true);
+    assert!(result.get("structuredContent").is_none(), "{result}");
+    let blocks = result["content"].as_array().unwrap();
+    let last = blocks.last().unwrap()["text"].as_str().unwrap();
+    assert_eq!(last, "The model declined. Ask otherwise.");
+    assert!(
+        blocks[0]["text"]
+            .as_str()
+            .unwrap()
+            .contains("half an answer")
+    );
+    let meta = &result["_meta"]["tandem/error"];
+    assert_eq!(meta["kind"], "refused");
+    assert_eq!(meta["backend"], "candle");
+}
+
+#[tokio::test]
+async fn without_any_model_the_error_says_what_to_configure() {
+    let router = router_over(Default::default(), Backends::default());
+    let mut client = Client::open(router, ERA).await;
+    let result = client.call("ask", json!({ "question": "?" })).await;
+    assert_eq!(result["isError"], true);
+    assert!(text(&result).contains("ANTHROPIC_API_KEY"), "{result}");
+}
+
+#[tokio::test]
+async fn an_empty_completion_is_no_error_and_says_why() {
+    let mut client = Client::open(router(local(|_| Script::text(""))), ERA).await;
+    let tools = client.ask("tools/list", json!({})).await;
+    let result = client
+        .call("complete_code", json!({ "prefix": "x = " }))
+        .await;
+    assert_eq!(result["isError"], false, "{result}");
+    let data = &result["structuredContent"];
+    assert_eq!(data["text"], "");
+    assert!(data["empty"].is_string(), "{data}");
+    // Model APIs refuse text blocks without text.
+    assert!(!text(&result).is_empty());
+    jsonschema::validate(&tools["tools"][0]["outputSchema"], data).unwrap();
+}
+
+#[tokio::test]
+async fn many_calls_at_once_get_one_reply_each() {
+    let mut client = Client::open(router(local(|_| Script::text("hi"))), ERA).await;
+    let mut ids = Vec::new();
+    for _ in 0..50 {
+        let params = json!({ "name": "ask", "arguments": { "question": "?" } });
+        ids.push(client.request("tools/call", params).await);
+    }
+    for id in ids {
+        let reply = client.reply(id).await;
+        assert_eq!(reply["result"]["content"][0]["text"], "hi", "{reply}");
+    }
+    assert!(client.hang_up().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_panic_inside_a_tool_is_an_error_and_the_session_lives_on() {
+    let backends = Backends {
+        local: Some(saying(BackendKind::Candle, "hi")),
+        ..Backends::default()
+    };
+    let mut client = Client::open(router_over(Default::default(), backends), ERA).await;
+    let result = client.call("ask", json!({ "question": "?" })).await;
+    assert_eq!(text(&result), "hi");
+}
