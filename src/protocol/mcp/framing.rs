@@ -143,8 +143,17 @@ fn diagnose(value: &Value) -> Option<Incoming> {
         "`jsonrpc` must be \"2.0\""
     } else if !method.is_some_and(Value::is_string) {
         "`method` must be a string"
-    } else {
+    } else if object.contains_key("result") || object.contains_key("error") {
         "A request must not have `result` or `error`"
+    } else {
+        return Some(Incoming::Rejected {
+            id,
+            error: ErrorData::invalid_params(
+                "`params` must be an object. Send the object that the MCP specification gives \
+                 for this method.",
+                None,
+            ),
+        });
     };
     Some(reject(id, what))
 }

@@ -7,7 +7,7 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CustomRequest, CustomResult,
     ErrorCode, ErrorData, GetPromptRequestParams, GetPromptResponse, Implementation,
     ListPromptsResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
+    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
 };
 use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler};
@@ -115,13 +115,6 @@ impl ServerHandler for Server {
         Ok(ListToolsResult::with_all_items(catalogue::tools(
             may_leave_machine,
         )))
-    }
-
-    fn get_tool(&self, name: &str) -> Option<Tool> {
-        let may_leave_machine = resources::may_leave_machine(&self.session.router);
-        catalogue::tools(may_leave_machine)
-            .into_iter()
-            .find(|tool| tool.name == name)
     }
 
     async fn call_tool(

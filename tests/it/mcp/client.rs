@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tandem::backend::scripted::{Script, ScriptedBackend};
 use tandem::config::Settings;
-use tandem::inference::{Backend, BackendKind, GenerateRequest};
+use tandem::inference::{BackendKind, GenerateRequest};
 use tandem::protocol::mcp::{self, Session};
 use tandem::router::{Backends, Router};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines};
@@ -42,11 +42,6 @@ pub fn local(
     choose: impl Fn(&GenerateRequest) -> Script + Send + Sync + 'static,
 ) -> ScriptedBackend {
     ScriptedBackend::new(BackendKind::Candle, choose)
-}
-
-/// A backend of a kind that says `text`.
-pub fn saying(kind: BackendKind, text: &str) -> Arc<dyn Backend> {
-    Arc::new(ScriptedBackend::saying(kind, text))
 }
 
 /// How a client opens the session.

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tandem::backend::scripted::{Script, ScriptedBackend};
-use tandem::inference::{
-    BackendKind, Effort, ErrorKind, GenerateError, GenerateRequest, Priority, Task,
-};
+use tandem::config::Settings;
+use tandem::inference::{Effort, ErrorKind, GenerateError, GenerateRequest, Priority, Task};
 use tandem::router::Backends;
 use tokio::time::Instant;
 
-use super::client::{Client, Era, local, router, router_over, saying, text};
+use super::client::{Client, Era, local, router, router_over, text};
 
 const ERA: Era = Era::Initialize("2025-11-25");
 
@@ -384,7 +383,7 @@ async fn a_failure_is_a_result_that_ends_with_the_next_step() {
 
 #[tokio::test]
 async fn without_any_model_the_error_says_what_to_configure() {
-    let router = router_over(Default::default(), Backends::default());
+    let router = router_over(Settings::default(), Backends::default());
     let mut client = Client::open(router, ERA).await;
     let result = client.call("ask", json!({ "question": "?" })).await;
     assert_eq!(result["isError"], true);
@@ -423,12 +422,14 @@ async fn many_calls_at_once_get_one_reply_each() {
 }
 
 #[tokio::test]
-async fn a_panic_inside_a_tool_is_an_error_and_the_session_lives_on() {
-    let backends = Backends {
-        local: Some(saying(BackendKind::Candle, "hi")),
-        ..Backends::default()
-    };
-    let mut client = Client::open(router_over(Default::default(), backends), ERA).await;
+async fn a_backend_that_panics_is_an_error_and_the_session_lives_on() {
+    let backend = local(|request| match &request.task {
+        Task::Chat(chat) if chat.messages[0].text == "panic" => panic!("as the test wants"),
+        _ => Script::text("hi"),
+    });
+    let mut client = Client::open(router(backend), ERA).await;
+    let result = client.call("ask", json!({ "question": "panic" })).await;
+    assert_eq!(result["isError"], true, "{result}");
     let result = client.call("ask", json!({ "question": "?" })).await;
     assert_eq!(text(&result), "hi");
 }
