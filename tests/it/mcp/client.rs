@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Longer than anything takes; on the paused clock it passes at once if nothing else can happen.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A router over one local backend.
 pub fn router(backend: ScriptedBackend) -> Arc<Router> {
