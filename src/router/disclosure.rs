@@ -108,7 +108,11 @@ impl Examiner {
             Task::Chat(_) | Task::Edit(_) => Vec::new(),
         };
         Evidence {
-            request: origin.file.as_deref().and_then(file),
+            request: origin
+                .file
+                .iter()
+                .chain(&origin.also)
+                .find_map(|path| file(path)),
             snippets,
         }
     }

@@ -60,6 +60,9 @@ pub struct RouteRequest {
 pub struct Origin {
     /// The document's file, where there is one.
     pub file: Option<PathBuf>,
+    /// Other files of which the request holds text, such as those that a diff changes: if one of
+    /// them must not leave the machine, nothing does.
+    pub also: Vec<PathBuf>,
     /// The workspace's folder, where there is one.
     pub workspace: Option<PathBuf>,
     /// The document, by any name that is stable while it is open: the latest automatic request for

@@ -110,7 +110,7 @@ pub fn request(task: Task) -> RouteRequest {
             file: Some(PathBuf::from("/work/space/src/main.rs")),
             workspace: Some(PathBuf::from("/work/space")),
             document: Some("main.rs".into()),
-            automatic: false,
+            ..Origin::default()
         },
     }
 }

@@ -112,6 +112,7 @@ async fn candidates(server: &Server, place: Place) -> Result<(Cursor, Vec<Answer
         file,
         document: Some(document.uri.to_string()),
         automatic: place.automatic,
+        ..Origin::default()
     };
     let wanted = place.candidates.max(1);
     let answers = (0..wanted).map(|index| {

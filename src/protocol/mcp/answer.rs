@@ -80,7 +80,9 @@ pub(super) async fn follow(call: Call) -> Result<Answer, Failure> {
                 Some(RoutedEvent::Attributed(who)) => heard.attribution = Some(who),
                 Some(RoutedEvent::Delta(piece)) => heard.take(&piece),
                 Some(RoutedEvent::Done(finish)) => return heard.done(&finish),
-                Some(RoutedEvent::Empty(reason)) => return heard.empty(reason),
+                Some(RoutedEvent::Empty(reason)) => {
+                    return heard.empty(reason, stream.why_empty().cloned());
+                }
                 Some(RoutedEvent::Failed(error)) => return Err(heard.failed(error)),
                 None => return Err(heard.failed(without_end())),
             },
@@ -164,12 +166,15 @@ impl Heard {
         self.answer(Some(Truncated::Deadline))
     }
 
-    fn empty(self, reason: EmptyReason) -> Result<Answer, Failure> {
+    fn empty(self, reason: EmptyReason, why: Option<GenerateError>) -> Result<Answer, Failure> {
         if is_nothing_to_add(reason) && self.attribution.is_some() {
             let mut answer = self.answer(None)?;
             answer.text.clear();
             answer.empty = Some(reason);
             return Ok(answer);
+        }
+        if let Some(why) = why {
+            return Err(self.failed(why));
         }
         let (what, next_step) = reason.explanation();
         let kind = match reason {

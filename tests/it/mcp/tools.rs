@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tandem::backend::scripted::{Script, ScriptedBackend};
-use tandem::config::Settings;
-use tandem::inference::{Effort, ErrorKind, GenerateError, GenerateRequest, Priority, Task};
+use tandem::config::{Mode, Settings};
+use tandem::inference::{
+    BackendKind, Effort, ErrorKind, GenerateError, GenerateRequest, Priority, Task,
+};
 use tandem::router::Backends;
 use tokio::time::Instant;
 
@@ -69,6 +71,15 @@ fn listening(answer: &str) -> (ScriptedBackend, Arc<Mutex<Vec<GenerateRequest>>>
         Script::text(answer.clone())
     });
     (backend, heard)
+}
+
+/// A local backend and Claude.
+fn both(near: &str, far: &str) -> Backends {
+    Backends {
+        local: Some(Arc::new(ScriptedBackend::saying(BackendKind::Candle, near))),
+        claude: Some(Arc::new(ScriptedBackend::saying(BackendKind::Claude, far))),
+        ..Backends::default()
+    }
 }
 
 #[tokio::test]
@@ -388,6 +399,104 @@ async fn without_any_model_the_error_says_what_to_configure() {
     let result = client.call("ask", json!({ "question": "?" })).await;
     assert_eq!(result["isError"], true);
     assert!(text(&result).contains("ANTHROPIC_API_KEY"), "{result}");
+}
+
+/// What `openWorldHint` of `tool` is under these settings.
+async fn open_world(mode: Mode, backends: &Backends, tool: usize) -> Value {
+    let settings = Settings {
+        mode,
+        ..Settings::default()
+    };
+    let mut client = Client::open(router_over(settings, backends.clone()), ERA).await;
+    let tools = client.ask("tools/list", json!({})).await;
+    tools["tools"][tool]["annotations"]["openWorldHint"].clone()
+}
+
+#[tokio::test]
+async fn the_world_is_open_where_claude_may_be_called() {
+    let both = both("near", "far");
+    assert_eq!(open_world(Mode::Auto, &both, 5).await, true);
+    assert_eq!(open_world(Mode::ClaudeOnly, &both, 5).await, true);
+    assert_eq!(open_world(Mode::LocalOnly, &both, 5).await, false);
+    // `status` asks nobody.
+    assert_eq!(open_world(Mode::Auto, &both, 6).await, false);
+    let without_claude = Backends {
+        claude: None,
+        ..both
+    };
+    assert_eq!(open_world(Mode::Auto, &without_claude, 5).await, false);
+}
+
+#[tokio::test]
+async fn high_effort_goes_to_claude_and_low_effort_stays() {
+    let mut client = Client::open(router_over(Settings::default(), both("near", "far")), ERA).await;
+    for (effort, said, backend, reason) in [
+        ("low", "near", "candle", "local-healthy"),
+        ("high", "far", "claude", "heavy-effort"),
+    ] {
+        let arguments = json!({ "question": "?", "effort": effort });
+        let result = client.call("ask", arguments).await;
+        assert_eq!(text(&result), said);
+        assert_eq!(result["structuredContent"]["backend"], backend);
+        assert_eq!(result["structuredContent"]["route_reason"], reason);
+    }
+    let read = client
+        .ask("resources/read", json!({ "uri": "tandem://decisions" }))
+        .await;
+    let decisions: Value =
+        serde_json::from_str(read["contents"][0]["text"].as_str().unwrap()).unwrap();
+    let newest = &decisions["decisions"][0];
+    assert_eq!(newest["backend"], "claude", "{decisions}");
+    assert_eq!(newest["route_reason"], "heavy-effort");
+    assert_eq!(newest["outcome"], "answered");
+    let status = client.call("status", json!({})).await;
+    assert_eq!(status["structuredContent"]["last_route"], *newest);
+    let backends = status["structuredContent"]["backends"].as_array().unwrap();
+    assert_eq!(backends.len(), 2, "{status}");
+    assert_eq!(backends[0]["state"], "healthy");
+    assert!(text(&status).contains("may leave this machine"), "{status}");
+}
+
+#[tokio::test]
+async fn a_denied_file_stays_on_the_machine_whatever_names_it() {
+    let claude = ScriptedBackend::saying(BackendKind::Claude, "far");
+    let asked = claude.observed();
+    let backends = Backends {
+        claude: Some(Arc::new(claude)),
+        ..Backends::default()
+    };
+    let mut client = Client::open(router_over(Settings::default(), backends), ERA).await;
+    for (tool, arguments) in [
+        (
+            "complete_code",
+            json!({ "prefix": "KEY=", "path": "/work/space/.env" }),
+        ),
+        ("complete_code", json!({ "prefix": "KEY=", "path": ".env" })),
+        (
+            "explain_code",
+            json!({ "code": "KEY=1", "path": "deploy/.env.local" }),
+        ),
+        (
+            "edit_code",
+            json!({ "code": "k", "instruction": "x", "path": "file:///work/space/id_rsa" }),
+        ),
+        (
+            "commit_message",
+            json!({ "diff": "--- a/.env\n+++ b/.env\n@@ -0,0 +1 @@\n+KEY=1" }),
+        ),
+    ] {
+        let result = client.call(tool, arguments).await;
+        assert_eq!(result["isError"], true, "{tool}: {result}");
+        assert_eq!(
+            result["_meta"]["tandem/error"]["kind"], "denied",
+            "{tool}: {result}"
+        );
+        assert!(text(&result).ends_with('.'), "{result}");
+    }
+    assert_eq!(asked.started.load(Ordering::SeqCst), 0);
+    let arguments = json!({ "diff": "--- a/src/a.rs\n+++ b/src/a.rs" });
+    let result = client.call("commit_message", arguments).await;
+    assert_eq!(text(&result), "far", "{result}");
 }
 
 #[tokio::test]
