@@ -92,6 +92,17 @@ impl Server {
     }
 }
 
+/// Every list fits one page, so no cursor was ever given out.
+fn only_page(page: Option<PaginatedRequestParams>) -> Result<(), ErrorData> {
+    match page.and_then(|page| page.cursor) {
+        None => Ok(()),
+        Some(_) => Err(ErrorData::invalid_params(
+            "The cursor is unknown. Leave it out: the list has one page.",
+            None,
+        )),
+    }
+}
+
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         let capabilities = ServerCapabilities::builder()
@@ -108,9 +119,10 @@ impl ServerHandler for Server {
 
     async fn list_tools(
         &self,
-        _page: Option<PaginatedRequestParams>,
+        page: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
+        only_page(page)?;
         let may_leave_machine = resources::may_leave_machine(&self.session.router);
         Ok(ListToolsResult::with_all_items(catalogue::tools(
             may_leave_machine,
@@ -144,9 +156,10 @@ impl ServerHandler for Server {
 
     async fn list_resources(
         &self,
-        _page: Option<PaginatedRequestParams>,
+        page: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
+        only_page(page)?;
         Ok(ListResourcesResult::with_all_items(resources::list()))
     }
 
@@ -160,9 +173,10 @@ impl ServerHandler for Server {
 
     async fn list_prompts(
         &self,
-        _page: Option<PaginatedRequestParams>,
+        page: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
+        only_page(page)?;
         Ok(ListPromptsResult::with_all_items(prompts::list()))
     }
 

@@ -1,5 +1,6 @@
 //! Lines that no client should send.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use tandem::backend::scripted::Script;
 
@@ -185,4 +186,35 @@ async fn an_id_that_is_in_use_is_refused_and_both_requests_are_answered() {
     // Once answered, the id is free.
     client.raw(line).await;
     assert_eq!(client.reply(60).await["result"]["content"][0]["text"], "hi");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_bytes_end_a_session(
+        lines in proptest::collection::vec(
+            prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..80),
+                // Near misses: real messages with a byte changed.
+                (0..120_usize, any::<u8>()).prop_map(|(at, byte)| {
+                    let mut line = br#"{"jsonrpc":"2.0","id":1000,"method":"tools/call","params":{"name":"ask","arguments":{"question":"?"}}}"#.to_vec();
+                    let at = at % line.len();
+                    line[at] = byte;
+                    line
+                }),
+            ],
+            0..8,
+        ),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut client = Client::open(router(local(|_| Script::text("hi"))), ERA).await;
+            for line in lines {
+                client.raw(&line).await;
+                client.raw(b"\n").await;
+            }
+            client.ask("ping", json!({})).await;
+            client.hang_up().await;
+        });
+    }
 }

@@ -231,6 +231,7 @@ async fn what_does_not_exist_gets_the_code_that_the_protocol_gives() {
     check(Era::Stateless, "resources/read", uri, -32602).await;
     check(legacy, "prompts/get", json!({ "name": "poem" }), -32602).await;
     check(legacy, "prompts/get", json!({ "name": "review" }), -32602).await;
+    check(legacy, "tools/list", json!({ "cursor": "2" }), -32602).await;
     let odd = json!({ "name": "review", "arguments": { "code": "x", "tone": "y" } });
     check(legacy, "prompts/get", odd, -32602).await;
     check(legacy, "textDocument/completion", json!({}), -32601).await;
