@@ -188,6 +188,33 @@ async fn an_id_that_is_in_use_is_refused_and_both_requests_are_answered() {
     assert_eq!(client.reply(60).await["result"]["content"][0]["text"], "hi");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_requests_gets_a_reply_each_and_passes() {
+    let backend = local(|_| Script {
+        pause: std::time::Duration::from_secs(1),
+        ..Script::text("hi")
+    });
+    let mut client = Client::open(router(backend), ERA).await;
+    let mut ids = Vec::new();
+    for _ in 0..300 {
+        let params = json!({ "name": "ask", "arguments": { "question": "?" } });
+        ids.push(client.request("tools/call", params).await);
+    }
+    let mut answered = 0;
+    for id in ids {
+        let result = client.reply(id).await["result"].clone();
+        let text = result["content"][0]["text"].as_str().unwrap();
+        if result["isError"] == true {
+            assert!(text.ends_with('.'), "{text}");
+        } else {
+            assert_eq!(text, "hi");
+            answered += 1;
+        }
+    }
+    assert!(answered >= 4, "{answered}");
+    client.ask("ping", json!({})).await;
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
