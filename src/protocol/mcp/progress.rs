@@ -7,8 +7,8 @@ use rmcp::model::{ProgressNotificationParam, ProgressToken};
 use rmcp::service::Peer;
 use tokio::time::Instant;
 
-/// The shortest time between two notifications: fast enough for a person, slow enough for a host
-/// that draws each of them.
+/// The shortest time between two notifications, and before the first: fast enough for a person, slow
+/// enough for a host that draws each of them. An answer that comes sooner needs no progress.
 const SHORTEST_GAP: Duration = Duration::from_millis(250);
 
 /// The longest time without a notification: hosts that count progress as a sign of life (the
@@ -34,7 +34,9 @@ impl Progress {
     /// Waits until a sign of life is due; for ever where nobody wants one.
     pub(super) async fn silence(&self) {
         if self.client.is_some() {
-            tokio::time::sleep_until(self.last + LONGEST_GAP).await;
+            let first = self.sent == 0.0;
+            let gap = if first { SHORTEST_GAP } else { LONGEST_GAP };
+            tokio::time::sleep_until(self.last + gap).await;
         } else {
             std::future::pending::<()>().await;
         }
@@ -42,8 +44,7 @@ impl Progress {
 
     /// Whether a notification may be sent now.
     pub(super) fn is_due(&self) -> bool {
-        let first = self.sent == 0.0;
-        self.client.is_some() && (first || self.last.elapsed() >= SHORTEST_GAP)
+        self.client.is_some() && self.last.elapsed() >= SHORTEST_GAP
     }
 
     /// Says that `done` is done. The number sent grows each time, as the protocol demands, even if

@@ -118,7 +118,7 @@ for (const generation of generations) {
       const result = await call({ name: 'ask', arguments: { question: '?' } }, options);
       assert.equal(result.content[0].text, ANSWER);
       assert.ok(heard.length > 0);
-      assert.match(heard[0].message, /scripted/);
+      assert.match(heard[0].message, /model/);
     });
   });
 

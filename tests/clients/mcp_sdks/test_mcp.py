@@ -94,7 +94,7 @@ async def test_progress_comes_before_the_answer(connect):
         assert heard
         steps = [progress for progress, _ in heard]
         assert steps == sorted(set(steps))
-        assert "scripted" in heard[0][1]
+        assert "model" in heard[0][1]
 
 
 async def test_a_call_that_is_given_up_leaves_the_session_alive(connect):

@@ -290,6 +290,19 @@ async fn a_silent_model_still_shows_signs_of_life() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_at_once_needs_no_progress() {
+    let mut client = Client::open(router(local(|_| Script::text("hi"))), ERA).await;
+    let params = json!({
+        "name": "ask",
+        "arguments": { "question": "?" },
+        "_meta": { "progressToken": 5 },
+    });
+    let id = client.request("tools/call", params).await;
+    client.reply(id).await;
+    assert!(client.take_unread().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_token_there_is_no_progress() {
     let backend = local(|_| Script {
         pieces: vec!["word ".to_owned(); 10],
