@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::progress::Progress;
 use super::types::{Answer, CommitMessageAnswer, Milliseconds, Truncated};
-use crate::inference::{Attribution, EmptyReason, ErrorKind, Finish, GenerateError};
-use crate::router::{RouteRequest, RoutedEvent, Router};
+use crate::inference::{Attribution, EmptyReason, ErrorKind, Finish, GenerateError, Health};
+use crate::router::{BackendStatus, RouteRequest, RoutedEvent, Router};
 
 /// How long a call may go on after its client closed the pipe. The official SDKs end the process
 /// two seconds after that.
@@ -94,7 +94,7 @@ pub(super) async fn follow(call: Call) -> Result<Answer, Failure> {
                 () = cancel.cancelled() => return Err(GenerateError::cancelled().into()),
                 // A client that does not read must not keep the call beyond its limit.
                 () = tokio::time::sleep_until(end) => return heard.cut(),
-                () = progress.say(heard.pieces, heard.so_far()) => {}
+                () = progress.say(heard.pieces, heard.so_far(&router)) => {}
             }
         }
     }
@@ -128,9 +128,9 @@ impl Heard {
     }
 
     /// For a person who waits.
-    fn so_far(&self) -> String {
+    fn so_far(&self, router: &Router) -> String {
         match &self.attribution {
-            None => "Waiting for a model".to_owned(),
+            None => waiting_for(&router.status()),
             Some(who) if self.pieces == 0 => format!(
                 "Routed to {} ({}, {})",
                 who.model,
@@ -217,6 +217,33 @@ impl Heard {
             truncated,
             empty: None,
         })
+    }
+}
+
+/// What a person is told before anybody answers.
+fn waiting_for(backends: &[BackendStatus]) -> String {
+    let busy = backends.iter().find_map(|backend| {
+        let model = &backend.model;
+        match backend.health {
+            Health::Downloading {
+                bytes,
+                total: Some(total),
+            } if total > 0 => {
+                let percent = bytes.saturating_mul(100) / total;
+                Some(format!("{model} is being downloaded ({percent} %)"))
+            }
+            Health::Downloading { .. } => Some(format!("{model} is being downloaded")),
+            Health::Loading | Health::Probing => Some(format!("{model} is being loaded")),
+            Health::Absent { .. }
+            | Health::Unloaded
+            | Health::Healthy { .. }
+            | Health::Degraded { .. }
+            | Health::Failed { .. } => None,
+        }
+    });
+    match busy {
+        Some(busy) => format!("Waiting for a model; {busy}"),
+        None => "Waiting for a model".to_owned(),
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tandem::backend::scripted::{Script, ScriptedBackend};
 use tandem::config::{Mode, Settings};
 use tandem::inference::{
-    BackendKind, Effort, ErrorKind, GenerateError, GenerateRequest, Priority, Task,
+    BackendKind, Effort, ErrorKind, GenerateError, GenerateRequest, Health, Priority, Task,
 };
 use tandem::router::Backends;
 use tokio::time::Instant;
@@ -273,10 +273,10 @@ async fn progress_grows_is_not_a_flood_and_ends_before_the_answer() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_model_still_shows_signs_of_life() {
     let backend = local(|_| Script {
-        pieces: vec!["at last".to_owned()],
         pause: Duration::from_secs(30),
-        ..Script::text("")
+        ..Script::text("at last")
     });
+    backend.publish(Health::Loading);
     let mut client = Client::open(router(backend), ERA).await;
     let params = json!({
         "name": "ask",
@@ -287,6 +287,8 @@ async fn a_silent_model_still_shows_signs_of_life() {
     client.reply(id).await;
     let notes = client.take_unread();
     assert!((6..=8).contains(&notes.len()), "{} notes", notes.len());
+    let first = notes[0]["params"]["message"].as_str().unwrap();
+    assert!(first.contains("scripted-candle is being loaded"), "{first}");
 }
 
 #[tokio::test(start_paused = true)]
