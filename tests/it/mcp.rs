@@ -3,4 +3,5 @@
 mod bad_input;
 mod client;
 mod lifecycle;
+mod running;
 mod tools;

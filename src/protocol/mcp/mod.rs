@@ -47,12 +47,14 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session with the usual limit.
+    /// A session with the usual limit. A file system's root is no workspace: hosts without a
+    /// project start their servers there, and a path from it would tell a model whose machine this
+    /// is.
     #[must_use]
     pub fn new(router: Arc<Router>, workspace: Option<PathBuf>) -> Self {
         Self {
             router,
-            workspace,
+            workspace: workspace.filter(|folder| folder.parent().is_some()),
             call_limit: CALL_LIMIT,
         }
     }
