@@ -29,8 +29,8 @@ pub(super) fn decode<T: DeserializeOwned + JsonSchema>(
 
 /// Keys that exist elsewhere and are not allowed here.
 pub(super) struct Refusal<'a> {
-    /// Every key of the user's own file, dotted.
-    pub elsewhere: &'a [String],
+    /// Every key of the user's own file, dotted. Asked for only when there is a mistake.
+    pub elsewhere: fn() -> Vec<String>,
     /// Why such a key is refused here, as the end of a sentence that begins with the key.
     pub why: &'a str,
     /// What to do instead.
@@ -40,7 +40,7 @@ pub(super) struct Refusal<'a> {
 impl Refusal<'_> {
     /// For a source that may hold every key.
     pub const NONE: Refusal<'static> = Refusal {
-        elsewhere: &[],
+        elsewhere: Vec::new,
         why: "",
         next_step: "",
     };
@@ -132,7 +132,7 @@ impl DecodeError {
             Problem::UnknownKey(key) => {
                 path.push(key);
                 let key = path.join(".");
-                if refusal.elsewhere.contains(&key) {
+                if (refusal.elsewhere)().contains(&key) {
                     (
                         format!("`{key}` {}", refusal.why),
                         refusal.next_step.to_owned(),

@@ -154,7 +154,7 @@ impl<'a> Reader<'a> {
             Some(Err(error)) => Err(self.error(
                 *error.marker(),
                 &format!("not valid YAML: {}", error.info()),
-                "Correct it; `tandem config init` prints a file to start from.",
+                "Correct it; `tandem config init --stdout` prints a file to start from.",
             )),
             None => Ok((Event::StreamEnd, Marker::default())),
         }

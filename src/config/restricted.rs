@@ -140,7 +140,7 @@ impl ProjectOptions {
     /// Names the file, the line, the key and the next step; a key that only the user may set says so.
     pub fn from_yaml(text: &str, place: &str) -> Result<Self, ConfigError> {
         let refusal = Refusal {
-            elsewhere: &Options::keys(),
+            elsewhere: Options::keys,
             why: "is not for a project's file to say, which can only tighten what the user allows",
             next_step: "Remove it here; `tandem config path` says where your own file is.",
         };
@@ -155,7 +155,7 @@ impl EditorOptions {
     /// Names the key and the next step; a key that only the user's own file may hold says so.
     pub fn from_json(json: &serde_json::Value) -> Result<Self, ConfigError> {
         let refusal = Refusal {
-            elsewhere: &Options::keys(),
+            elsewhere: Options::keys,
             why: "is not for the editor's settings to say, which may come out of a project",
             next_step: "Write it in your own file (`tandem config path` says where that is), or \
                         start `tandem` with `--set`.",

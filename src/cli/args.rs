@@ -1,0 +1,206 @@
+//! The command line, as clap reads it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Mode;
+use crate::inference::Effort;
+
+const AFTER_HELP: &str = "\
+Without a command, tandem serves the client on its standard input: an editor (LSP) or an MCP host, \
+told apart by the first byte.
+
+Exit codes: 0 done · 1 failed · 2 the command line or the configuration is wrong · 3 the completion \
+came to nothing · 4 no backend may or can serve the request.";
+
+/// Code completions and tools, from a model on this machine, with Claude behind it.
+#[derive(Debug, Parser)]
+#[command(name = "tandem", version, about, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// What holds for every command.
+    #[command(flatten)]
+    pub globals: Globals,
+}
+
+/// Flags of every command.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Configuration")]
+pub struct Globals {
+    /// Read this file instead of your own configuration
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Which backends may answer
+    #[arg(long, global = true, value_enum, value_name = "MODE")]
+    pub mode: Option<ModeArg>,
+    /// Nothing leaves this machine; the same as --mode local-only
+    #[arg(long, global = true, conflicts_with = "mode")]
+    pub local_only: bool,
+    /// A GGUF file, or a folder with safetensors
+    #[arg(long, global = true, value_name = "PATH")]
+    pub model: Option<PathBuf>,
+    /// Never answer from the model inside this program
+    #[arg(long, global = true)]
+    pub no_embedded: bool,
+    /// Set any key of the configuration, such as completion.max_tokens=32
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// What to log: error, warn, info, debug, trace, or levels for modules
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Append logs to this file instead of standard error
+    #[arg(long, global = true, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+    /// For benches and tests: every answer is this text, from no model at all
+    #[arg(long, global = true, hide = true, value_name = "TEXT")]
+    pub scripted_answer: Option<String>,
+    /// With --scripted-answer: milliseconds before the text
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "MS",
+        default_value_t = 0
+    )]
+    pub scripted_ms: u64,
+    /// Language clients say this by habit; standard input and output are what is used anyway
+    #[arg(long, global = true, hide = true)]
+    pub stdio: bool,
+}
+
+/// A mode, by its name in the configuration.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ModeArg {
+    /// Local while it is healthy, Claude for heavy and failed requests
+    Auto,
+    /// Nothing leaves this machine
+    LocalOnly,
+    /// Claude for everything
+    ClaudeOnly,
+}
+
+impl From<ModeArg> for Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Auto => Self::Auto,
+            ModeArg::LocalOnly => Self::LocalOnly,
+            ModeArg::ClaudeOnly => Self::ClaudeOnly,
+        }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve an editor over LSP on standard input and output
+    Lsp,
+    /// Serve a host such as Claude Desktop over MCP on standard input and output
+    Mcp,
+    /// Complete code at a place in a file and print the completion
+    Complete(CompleteArgs),
+    /// Ask a question; what is piped in is its context
+    Ask(AskArgs),
+    /// Show the backends, their health and where the configuration comes from
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look at the configuration, or start one
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print or write JSON Schemas: of the configuration and of every MCP tool
+    Schema {
+        /// One schema by its name; without it, the names
+        name: Option<String>,
+        /// Write all of them below this folder
+        #[arg(long, value_name = "DIR", conflicts_with = "name")]
+        write: Option<PathBuf>,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `tandem complete`.
+#[derive(Debug, Args)]
+pub struct CompleteArgs {
+    /// Where: line and column count from 1, columns in characters; without a column, the line's end
+    #[arg(value_name = "FILE:LINE[:COL]")]
+    pub place: String,
+    /// Read the document from standard input; FILE is then only its name
+    #[arg(long)]
+    pub stdin: bool,
+    /// Print JSON: the completion, who gave it and why, tokens and milliseconds
+    #[arg(long)]
+    pub json: bool,
+    /// Print the lines around, with the completion in its place
+    #[arg(long, conflicts_with = "json")]
+    pub show: bool,
+}
+
+/// `tandem ask`.
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// The question
+    #[arg(required = true, value_name = "QUESTION")]
+    pub question: Vec<String>,
+    /// A file that the question is about
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// How much thought it deserves; `high` asks for the strong model
+    #[arg(long, value_enum, default_value_t = EffortArg::Low, value_name = "EFFORT")]
+    pub effort: EffortArg,
+    /// Print JSON when the answer is complete
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// An effort, by its name.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum EffortArg {
+    /// Fast, on this machine where possible
+    Low,
+    /// Long or deep work
+    High,
+}
+
+impl From<EffortArg> for Effort {
+    fn from(effort: EffortArg) -> Self {
+        match effort {
+            EffortArg::Low => Self::Low,
+            EffortArg::High => Self::High,
+        }
+    }
+}
+
+/// `tandem config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Show every key, its value and where it comes from
+    Show {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema of the configuration
+    Schema {
+        /// Of a project's file instead
+        #[arg(long)]
+        project: bool,
+    },
+    /// Write a configuration of your own to start from, if there is none
+    Init {
+        /// Print it instead
+        #[arg(long)]
+        stdout: bool,
+    },
+    /// Print where the configuration is read from
+    Path,
+}

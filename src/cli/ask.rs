@@ -1,0 +1,171 @@
+//! `tandem ask`: a question, answered as it comes.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::args::AskArgs;
+use super::complete::{milliseconds, nothing, open_project, read_document, read_stdin, tokens};
+use super::edge::Surroundings;
+use super::exit::{Exit, Failure};
+use super::output;
+use super::progress::Progress;
+use crate::app::App;
+use crate::inference::{
+    ChatTask, Effort, GenerateRequest, Message, Priority, RequestId, Role, Sampling, Task,
+};
+use crate::router::{Answer, NoAnswer, Origin, RouteRequest, RoutedEvent, RoutedStream};
+
+/// A person who waited so long has left.
+const LIMIT: Duration = Duration::from_mins(10);
+
+/// Qwen's own advice for answers without thinking (model card of Qwen3); Claude has its own.
+const SAMPLING: Sampling = Sampling {
+    temperature: 0.7,
+    top_k: 20,
+    top_p: 0.8,
+    ..Sampling::GREEDY
+};
+
+const SYSTEM: &str = "You answer questions of a programmer at a command line. Be brief and exact. \
+                      Write plain text; put code on lines of its own.";
+
+/// See the module.
+pub async fn run(app: App, surroundings: &Surroundings, args: AskArgs) -> Result<Exit, Failure> {
+    let mut origin = Origin::default();
+    let mut context = String::new();
+    let file = args
+        .file
+        .as_ref()
+        .map(|file| surroundings.folder.join(file));
+    // Somewhere below the current folder, if nothing is named: its projects govern what may leave.
+    let governed = file
+        .clone()
+        .unwrap_or_else(|| surroundings.folder.join("-"));
+    let workspace = open_project(&app, &governed)?;
+    if let Some(file) = file {
+        let text = read_document(&file)?;
+        let shown = file.strip_prefix(&workspace).unwrap_or(&file);
+        context.push_str(&fenced(&format!("File `{}`:", shown.display()), &text));
+        origin.file = Some(file);
+    }
+    origin.workspace = Some(workspace);
+    if !surroundings.stdin_is_terminal {
+        let text = read_stdin()?;
+        if !text.trim().is_empty() {
+            context.push_str(&fenced("Piped in:", &text));
+        }
+    }
+    let request = RouteRequest {
+        generate: GenerateRequest {
+            id: RequestId::next(),
+            task: Task::Chat(ChatTask {
+                system: Some(SYSTEM.to_owned()),
+                messages: vec![Message {
+                    role: Role::User,
+                    text: context + &args.question.join(" "),
+                }],
+            }),
+            sampling: SAMPLING,
+            max_tokens: app.router.settings().claude.max_tokens,
+            stop: Vec::new(),
+            effort: Effort::from(args.effort),
+            priority: Priority::Tool,
+        },
+        origin,
+    };
+    let progress = Progress::start(&app.router, surroundings.stderr_is_terminal);
+    let started = Instant::now();
+    let stream = app.router.route(request, &CancellationToken::new());
+    if args.json {
+        let outcome = stream.collect_within(LIMIT, |_| ()).await;
+        drop(progress);
+        return in_json(outcome, started.elapsed());
+    }
+    let outcome = tokio::time::timeout(
+        LIMIT,
+        print(stream, progress, surroundings.stdout_is_terminal),
+    );
+    match outcome.await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Failure::failed(format!(
+            "no end within {} minutes. Ask for less at once.",
+            LIMIT.as_secs() / 60
+        ))),
+    }
+}
+
+/// A block of context. The fence is longer than any in the text, so that the text cannot end it.
+fn fenced(title: &str, text: &str) -> String {
+    let longest = text
+        .lines()
+        .map(|line| {
+            line.trim_start()
+                .bytes()
+                .take_while(|byte| *byte == b'`')
+                .count()
+        })
+        .max()
+        .unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("{title}\n{fence}\n{}\n{fence}\n\n", text.trim_end())
+}
+
+async fn print(
+    mut stream: RoutedStream,
+    progress: Option<Progress>,
+    terminal: bool,
+) -> Result<Exit, Failure> {
+    let mut progress = progress;
+    let mut ends_with_newline = true;
+    while let Some(event) = stream.next().await {
+        match event {
+            RoutedEvent::Attributed(_) => {}
+            RoutedEvent::Delta(text) => {
+                progress = None;
+                let text = if terminal {
+                    output::harmless(&text)
+                } else {
+                    text
+                };
+                output::print_bytes(text.as_bytes())?;
+                ends_with_newline = text.ends_with('\n');
+            }
+            RoutedEvent::Done(_) => {
+                if !ends_with_newline {
+                    output::print_bytes(b"\n")?;
+                }
+                return Ok(Exit::Done);
+            }
+            RoutedEvent::Empty(_) => break,
+            RoutedEvent::Failed(error) => {
+                drop(progress);
+                if !ends_with_newline {
+                    output::print_bytes(b"\n")?;
+                }
+                return Err(error.into());
+            }
+        }
+    }
+    Err(Failure::failed(
+        "nothing was answered. Ask again in other words.",
+    ))
+}
+
+fn in_json(outcome: Result<Answer, NoAnswer>, took: Duration) -> Result<Exit, Failure> {
+    let answer = match outcome {
+        Ok(answer) => answer,
+        Err(no_answer) => return nothing(&no_answer, true, took),
+    };
+    output::print_json(&json!({
+        "answer": answer.text,
+        "backend": answer.attribution.backend,
+        "model": answer.attribution.model,
+        "reason": answer.attribution.reason,
+        "complete": answer.finish.is_some(),
+        "tokens": tokens(&answer),
+        "milliseconds": milliseconds(took),
+    }))?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,310 @@
+//! `tandem complete`: one completion at a place in a file.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anstyle::{AnsiColor, Style};
+use globset::Glob;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::args::CompleteArgs;
+use super::edge::Surroundings;
+use super::exit::{Exit, Failure};
+use super::place::Place;
+use super::progress::Progress;
+use super::{language, output};
+use crate::app::App;
+use crate::config::Settings;
+use crate::inference::{
+    CompleteTask, CompletionShape, Effort, EmptyReason, GenerateRequest, Priority, RequestId,
+    Sampling, Task,
+};
+use crate::router::{Answer, NoAnswer, Origin, RouteRequest};
+
+/// The longest document that is read, in bytes. Larger ones are data, not code.
+const LARGEST_DOCUMENT: u64 = 16 << 20;
+
+/// A person who waited so long has left.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// Lines shown before and after the completion.
+const CONTEXT_LINES: usize = 5;
+
+/// See the module.
+pub async fn run(
+    app: App,
+    surroundings: &Surroundings,
+    args: CompleteArgs,
+) -> Result<Exit, Failure> {
+    let place = Place::parse(&args.place)?;
+    let file = surroundings.folder.join(&place.file);
+    let document = if args.stdin {
+        read_stdin()?
+    } else {
+        read_document(&file)?
+    };
+    let offset = place.offset(&document)?;
+    let workspace = open_project(&app, &file)?;
+    if let Some(reason) = switched_off(&app.router.settings(), &file, &workspace) {
+        let no_answer = NoAnswer {
+            empty: Some(reason),
+            error: None,
+            attribution: None,
+        };
+        return nothing(&no_answer, args.json, Duration::ZERO);
+    }
+    let request = request(&app, &file, workspace, document.split_at(offset));
+
+    let progress = Progress::start(&app.router, surroundings.stderr_is_terminal);
+    let started = Instant::now();
+    let mut first_text = None;
+    let outcome = app
+        .router
+        .route(request, &CancellationToken::new())
+        .collect_within(LIMIT, |_| {
+            first_text.get_or_insert_with(|| started.elapsed());
+        })
+        .await;
+    let took = started.elapsed();
+    drop(progress);
+
+    match outcome {
+        Ok(answer) if args.json => {
+            print_json(&answer, took, first_text)?;
+            Ok(Exit::Done)
+        }
+        Ok(answer) if args.show => {
+            let text = around(&document, offset, &answer.text);
+            output::print_styled(&text)?;
+            Ok(Exit::Done)
+        }
+        Ok(answer) => {
+            let text = if surroundings.stdout_is_terminal {
+                output::harmless(&answer.text)
+            } else {
+                answer.text
+            };
+            output::print_bytes(text.as_bytes())?;
+            if !text.ends_with('\n') {
+                output::print_bytes(b"\n")?;
+            }
+            Ok(Exit::Done)
+        }
+        Err(no_answer) => nothing(&no_answer, args.json, took),
+    }
+}
+
+/// Opens the projects that govern a file, and gives its workspace: the repository's root, or the
+/// file's own folder.
+pub fn open_project(app: &App, file: &Path) -> Result<PathBuf, Failure> {
+    let folder = file.parent().unwrap_or(file).to_owned();
+    let opened = app.configuration.set_folders(vec![folder.clone()]);
+    if let Some(problem) = opened
+        .err()
+        .and_then(|problems| problems.into_iter().next())
+    {
+        return Err(problem.into());
+    }
+    let root = folder
+        .ancestors()
+        .find(|folder| folder.join(".git").exists())
+        .map(Path::to_owned);
+    Ok(root.unwrap_or(folder))
+}
+
+/// Reads a document.
+pub fn read_document(file: &Path) -> Result<String, Failure> {
+    let shown = file.display();
+    let unreadable = |error: std::io::Error| {
+        Failure::failed(format!("{shown}: cannot be read: {error}. Check the path."))
+    };
+    let metadata = std::fs::metadata(file).map_err(unreadable)?;
+    if metadata.len() > LARGEST_DOCUMENT {
+        return Err(Failure::failed(format!(
+            "{shown}: larger than {} MiB. Choose a smaller file.",
+            LARGEST_DOCUMENT >> 20
+        )));
+    }
+    let bytes = std::fs::read(file).map_err(unreadable)?;
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::failed(format!("{shown}: not UTF-8. Convert it first.")))
+}
+
+/// Reads standard input to its end.
+pub fn read_stdin() -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .lock()
+        .take(LARGEST_DOCUMENT + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::failed(format!("standard input cannot be read: {error}.")))?;
+    if bytes.len() as u64 > LARGEST_DOCUMENT {
+        return Err(Failure::failed(format!(
+            "standard input is larger than {} MiB. Send less.",
+            LARGEST_DOCUMENT >> 20
+        )));
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::failed("standard input is not UTF-8. Convert it first."))
+}
+
+/// Why nothing is to be offered here, if so.
+fn switched_off(settings: &Settings, file: &Path, workspace: &Path) -> Option<EmptyReason> {
+    let completion = &settings.completion;
+    if !completion.enabled {
+        return Some(EmptyReason::Disabled);
+    }
+    let language = language::of(file);
+    if completion.languages_off.iter().any(|off| off == language) {
+        return Some(EmptyReason::LanguageOff);
+    }
+    let path = file.strip_prefix(workspace).unwrap_or(file);
+    completion
+        .paths_off
+        .iter()
+        .filter_map(|glob| Glob::new(glob).ok())
+        .any(|glob| glob.compile_matcher().is_match(path))
+        .then_some(EmptyReason::PathOff)
+}
+
+fn request(
+    app: &App,
+    file: &Path,
+    workspace: PathBuf,
+    (prefix, suffix): (&str, &str),
+) -> RouteRequest {
+    let settings = app.router.settings();
+    let shown = file.strip_prefix(&workspace).unwrap_or(file);
+    let task = Task::Complete(CompleteTask {
+        path: Some(shown.to_string_lossy().into_owned()),
+        language: language::of(file).to_owned(),
+        prefix: prefix.into(),
+        suffix: suffix.into(),
+        snippets: Vec::new(),
+        shape: CompletionShape::Auto,
+    });
+    RouteRequest {
+        generate: GenerateRequest {
+            id: RequestId::next(),
+            task,
+            sampling: Sampling::GREEDY,
+            max_tokens: settings.completion.max_tokens,
+            stop: Vec::new(),
+            effort: Effort::Low,
+            priority: Priority::Inline,
+        },
+        origin: Origin {
+            file: Some(file.to_owned()),
+            workspace: Some(workspace),
+            document: None,
+            automatic: false,
+        },
+    }
+}
+
+fn print_json(
+    answer: &Answer,
+    took: Duration,
+    first_text: Option<Duration>,
+) -> Result<(), Failure> {
+    output::print_json(&json!({
+        "completion": answer.text,
+        "backend": answer.attribution.backend,
+        "model": answer.attribution.model,
+        "reason": answer.attribution.reason,
+        "tokens": tokens(answer),
+        "milliseconds": milliseconds(took),
+        "first_text_milliseconds": first_text.map(milliseconds),
+    }))
+}
+
+/// What an answer cost.
+pub fn tokens(answer: &Answer) -> serde_json::Value {
+    answer
+        .finish
+        .as_ref()
+        .map_or(serde_json::Value::Null, |finish| {
+            json!({
+                "prompt": finish.usage.prompt_tokens,
+                "cached": finish.usage.cached_tokens,
+                "completion": finish.usage.completion_tokens,
+            })
+        })
+}
+
+/// To a tenth of a millisecond.
+pub fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+/// Tells why there is no answer.
+pub fn nothing(no_answer: &NoAnswer, as_json: bool, took: Duration) -> Result<Exit, Failure> {
+    let exit = match (&no_answer.error, no_answer.empty) {
+        (Some(error), None) => Exit::of(error.kind),
+        (_, Some(reason)) => Exit::of_empty(reason),
+        (None, None) => Exit::Empty,
+    };
+    if as_json {
+        output::print_json(&json!({
+            "completion": null,
+            "empty": no_answer.empty,
+            "error": no_answer.error.as_ref().map(|error| json!({
+                "kind": error.kind,
+                "message": error.message,
+                "next_step": error.next_step,
+            })),
+            "backend": no_answer.attribution.as_ref().map(|who| who.backend),
+            "model": no_answer.attribution.as_ref().map(|who| &who.model),
+            "reason": no_answer.attribution.as_ref().map(|who| who.reason),
+            "milliseconds": milliseconds(took),
+        }))?;
+    }
+    let why = match (&no_answer.error, no_answer.empty) {
+        (Some(error), _) => error.to_string(),
+        (None, Some(EmptyReason::Disabled)) => {
+            "completions are switched off. Set `completion.enabled: true`; `tandem config show` says \
+             who switched them off."
+                .to_owned()
+        }
+        (None, Some(EmptyReason::LanguageOff)) => {
+            "completions are off for this language. Take it out of `completion.languages_off`."
+                .to_owned()
+        }
+        (None, Some(EmptyReason::PathOff)) => {
+            "completions are off for this path. Take it out of `completion.paths_off`.".to_owned()
+        }
+        (None, Some(reason)) => {
+            let code = serde_json::to_value(reason).unwrap_or_default();
+            format!(
+                "nothing to suggest here ({}). Try another place, or `--set \
+                 completion.max_tokens=128` for more.",
+                code.as_str().unwrap_or("no reason")
+            )
+        }
+        (None, None) => "nothing was answered. Ask again in other words.".to_owned(),
+    };
+    Err(Failure::Told(exit, why))
+}
+
+/// The lines around a completion, and the completion in its place.
+fn around(document: &str, offset: usize, completion: &str) -> String {
+    let (prefix, suffix) = document.split_at(offset);
+    let before: Vec<&str> = prefix.split('\n').rev().take(CONTEXT_LINES + 1).collect();
+    let before: Vec<&str> = before.into_iter().rev().collect();
+    let after: Vec<&str> = suffix.split('\n').take(CONTEXT_LINES + 1).collect();
+    let dim = Style::new().dimmed();
+    let new = AnsiColor::Green.on_default().bold();
+    let mut text = output::styled(dim, &output::harmless(&before.join("\n")));
+    // Each line on its own, so that no style runs over a line's end.
+    let lines: Vec<String> = output::harmless(completion)
+        .split('\n')
+        .map(|line| output::styled(new, line))
+        .collect();
+    text.push_str(&lines.join("\n"));
+    let after = output::harmless(&after.join("\n"));
+    text.push_str(&output::styled(dim, after.trim_end_matches('\n')));
+    text.push('\n');
+    text
+}

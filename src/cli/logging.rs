@@ -1,0 +1,85 @@
+//! Logs: to standard error or a file, never to standard output, which belongs to the protocol.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::panic::PanicHookInfo;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::watch;
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, fmt, reload};
+
+use super::exit::Failure;
+use crate::config::Settings;
+
+/// Changes what is logged while the process runs.
+pub struct Filter(reload::Handle<EnvFilter, Registry>);
+
+impl Filter {
+    /// Follows the settings until they are gone.
+    pub async fn follow(self, mut settings: watch::Receiver<Arc<Settings>>) {
+        let mut current = settings.borrow_and_update().log.filter.clone();
+        while settings.changed().await.is_ok() {
+            let wanted = settings.borrow_and_update().log.filter.clone();
+            if wanted != current {
+                // Neither fails: the filter was checked when it was read, and the subscriber lives
+                // as long as the process.
+                if let Ok(filter) = EnvFilter::try_new(&wanted) {
+                    let _ = self.0.reload(filter);
+                }
+                current = wanted;
+            }
+        }
+    }
+}
+
+/// Starts logging, once a process. Colours only for a person (`colours`).
+///
+/// # Errors
+/// When the log file cannot be opened.
+pub fn start(settings: &Settings, colours: bool) -> Result<Filter, Failure> {
+    let (writer, colours) = match &settings.log.file {
+        None => (BoxMakeWriter::new(io::stderr), colours),
+        Some(path) => {
+            let opened = path
+                .parent()
+                .map_or(Ok(()), std::fs::create_dir_all)
+                .and_then(|()| OpenOptions::new().create(true).append(true).open(path));
+            let file = opened.map_err(|error| {
+                Failure::usage(format!(
+                    "{}: the log file cannot be opened: {error}. Correct `log.file`, or leave it \
+                     out to log to standard error.",
+                    path.display()
+                ))
+            })?;
+            (BoxMakeWriter::new(Mutex::new(file)), false)
+        }
+    };
+    let filter = EnvFilter::try_new(&settings.log.filter).unwrap_or_default();
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = fmt::layer().with_writer(writer).with_ansi(colours);
+    // Fails only where a subscriber stands already, as in tests that share a process.
+    let _ = tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init();
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(Filter(handle))
+}
+
+/// A panic's message may quote the user's text (a string that was cut inside a character, say), so
+/// it is for those who ask for it.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic
+        .location()
+        .map_or_else(|| "somewhere".to_owned(), ToString::to_string);
+    tracing::error!(
+        place,
+        "a defect in Tandem; what it was doing is lost, the rest goes on. Please report this line"
+    );
+    let message = panic.payload_as_str().unwrap_or("no message");
+    tracing::debug!(place, message, "the defect's own words");
+}

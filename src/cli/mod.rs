@@ -1,0 +1,183 @@
+//! The command line: parse, build, do, and say how it went.
+
+mod args;
+mod ask;
+mod complete;
+mod configuration;
+mod edge;
+mod exit;
+mod language;
+mod logging;
+mod output;
+mod place;
+mod progress;
+mod schemas;
+mod serve;
+#[cfg_attr(unix, path = "signals/unix.rs")]
+#[cfg_attr(not(unix), path = "signals/other.rs")]
+mod signals;
+mod status;
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser};
+use tokio::runtime::Runtime;
+use tokio_util::task::AbortOnDropHandle;
+
+use self::args::{Cli, Command, ConfigCommand, Globals};
+use self::edge::Surroundings;
+use self::exit::{Exit, Failure};
+use crate::app::{App, ScriptedAnswer};
+use crate::config::Layers;
+
+/// Threads for protocols and sockets. Arithmetic has its own, and a session has one client.
+const ASYNC_THREADS: usize = 2;
+
+/// Parses the command line and does what it says.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no mistakes; clap knows which stream each belongs to.
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    let surroundings = Surroundings::of_process();
+    match dispatch(cli, &surroundings) {
+        Ok(exit) => exit.into(),
+        Err(Failure::Unread) => Exit::Done.into(),
+        Err(Failure::Told(exit, message)) => {
+            // Nothing can be told where standard error is closed.
+            let _ = writeln!(io::stderr(), "tandem: {message}");
+            exit.into()
+        }
+    }
+}
+
+fn dispatch(cli: Cli, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let Cli { command, globals } = cli;
+    match command {
+        None if surroundings.stdin_is_terminal => help(),
+        None => session(&globals, surroundings, serve::detected),
+        Some(Command::Lsp) => session(&globals, surroundings, serve::lsp),
+        Some(Command::Mcp) => session(&globals, surroundings, serve::mcp),
+        Some(Command::Complete(args)) => command_with(&globals, surroundings, |app| {
+            complete::run(app, surroundings, args)
+        }),
+        Some(Command::Ask(args)) => command_with(&globals, surroundings, |app| {
+            ask::run(app, surroundings, args)
+        }),
+        Some(Command::Status { json }) => command_with(&globals, surroundings, |app| {
+            status::run(app, surroundings, &globals, json)
+        }),
+        Some(Command::Config(ConfigCommand::Show { json })) => {
+            configuration::show(&globals, surroundings, json)
+        }
+        Some(Command::Config(ConfigCommand::Schema { project })) => {
+            schemas::print(if project { "project" } else { "config" })
+        }
+        Some(Command::Config(ConfigCommand::Init { stdout })) => {
+            configuration::init(&globals, surroundings, stdout)
+        }
+        Some(Command::Config(ConfigCommand::Path)) => configuration::path(&globals, surroundings),
+        Some(Command::Schema { name, write }) => match (name, write) {
+            (_, Some(folder)) => schemas::write(&surroundings.folder.join(folder)),
+            (Some(name), None) => schemas::print(&name),
+            (None, None) => schemas::list(),
+        },
+        Some(Command::Completions { shell }) => completions(shell),
+    }
+}
+
+fn help() -> Result<Exit, Failure> {
+    Cli::command()
+        .print_help()
+        .map_err(|error| Failure::write(&error))?;
+    Ok(Exit::Done)
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "tandem", &mut script);
+    output::print_bytes(&script)?;
+    Ok(Exit::Done)
+}
+
+/// Runs a session that lives as long as its client. It starts whatever the configuration says: a
+/// mistake there closes the way out and is told, and the rest works.
+fn session<F: Future<Output = Result<Exit, Failure>>>(
+    globals: &Globals,
+    surroundings: &Surroundings,
+    serve: impl FnOnce(App, Surroundings) -> F,
+) -> Result<Exit, Failure> {
+    let layers = surroundings.layers(globals)?;
+    with_app(layers, globals, surroundings, |app| {
+        serve(app, surroundings.clone())
+    })
+}
+
+/// Runs a command that a person waits for, in the projects that govern the current folder.
+fn command_with<F: Future<Output = Result<Exit, Failure>>>(
+    globals: &Globals,
+    surroundings: &Surroundings,
+    command: impl FnOnce(App) -> F,
+) -> Result<Exit, Failure> {
+    let layers = surroundings.layers(globals)?;
+    edge::sound(&layers)?;
+    with_app(layers, globals, surroundings, command)
+}
+
+fn with_app<F: Future<Output = Result<Exit, Failure>>>(
+    layers: Layers,
+    globals: &Globals,
+    surroundings: &Surroundings,
+    work: impl FnOnce(App) -> F,
+) -> Result<Exit, Failure> {
+    let filter = logging::start(&layers.settings(), surroundings.stderr_is_terminal)?;
+    for problem in &layers.problems {
+        tracing::error!("{problem} Nothing leaves this machine until then.");
+    }
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(async {
+        let scripted = globals.scripted_answer.as_ref().map(|text| ScriptedAnswer {
+            text: text.clone(),
+            pause: Duration::from_millis(globals.scripted_ms),
+        });
+        let app =
+            App::build(layers, surroundings.state_folder.clone(), scripted).map_err(|error| {
+                Failure::failed(format!("{error:#}. Free some memory and try again."))
+            })?;
+        let _follows =
+            AbortOnDropHandle::new(tokio::spawn(filter.follow(app.configuration.settings())));
+        tokio::select! {
+            outcome = work(app) => outcome,
+            signal = signals::termination() => Ok(Exit::Signal(signal)),
+        }
+    });
+    // A thread that waits for standard input must not keep the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(ASYNC_THREADS)
+        .thread_name("tandem-io")
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Failure::failed(format!(
+                "the system refuses a thread: {error}. End other programs and try again."
+            ))
+        })
+}
