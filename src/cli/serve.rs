@@ -1,23 +1,61 @@
 //! `tandem`, `tandem lsp`, `tandem mcp`: one session over standard input and output.
 
+use tokio::io::{AsyncBufRead, BufReader};
+
 use super::edge::Surroundings;
 use super::exit::{Exit, Failure};
 use crate::app::App;
+use crate::protocol::detect::{Protocol, detect};
+use crate::protocol::lsp::{self, Ended};
+
+/// Bytes read at once: a didOpen of a usual document in one piece.
+const INPUT_BUFFER: usize = 64 << 10;
+
+fn stdin() -> impl AsyncBufRead + Unpin + Send + 'static {
+    BufReader::with_capacity(INPUT_BUFFER, tokio::io::stdin())
+}
 
 /// Serves whatever the client speaks.
 pub async fn detected(app: App, surroundings: Surroundings) -> Result<Exit, Failure> {
-    drop((app, surroundings));
-    Err(Failure::failed("protocols are on their way"))
+    let mut input = stdin();
+    match detect(&mut input).await {
+        Ok(Protocol::Lsp) => serve_lsp(input, app, surroundings).await,
+        Ok(Protocol::Mcp) => serve_mcp(input, app, surroundings).await,
+        Err(error) => Err(Failure::usage(error.to_string())),
+    }
 }
 
 /// Serves an editor.
 pub async fn lsp(app: App, surroundings: Surroundings) -> Result<Exit, Failure> {
-    drop((app, surroundings));
-    Err(Failure::failed("protocols are on their way"))
+    serve_lsp(stdin(), app, surroundings).await
 }
 
 /// Serves a host.
 pub async fn mcp(app: App, surroundings: Surroundings) -> Result<Exit, Failure> {
-    drop((app, surroundings));
-    Err(Failure::failed("protocols are on their way"))
+    serve_mcp(stdin(), app, surroundings).await
+}
+
+async fn serve_lsp(
+    input: impl AsyncBufRead + Unpin,
+    app: App,
+    surroundings: Surroundings,
+) -> Result<Exit, Failure> {
+    let session = lsp::Session {
+        router: app.router,
+        configuration: app.configuration,
+        cache: surroundings.cache_folder,
+    };
+    match lsp::serve(input, tokio::io::stdout(), session).await {
+        Ended::ByProtocol => Ok(Exit::Done),
+        Ended::Abruptly => Ok(Exit::Abrupt),
+    }
+}
+
+async fn serve_mcp(
+    input: impl AsyncBufRead + Unpin + Send + 'static,
+    app: App,
+    surroundings: Surroundings,
+) -> Result<Exit, Failure> {
+    drop((input, app, surroundings));
+    Err(Failure::failed("MCP is on its way"))
 }
