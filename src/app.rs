@@ -46,7 +46,7 @@ impl App {
         let configuration = Arc::new(Configuration::new(layers));
         let backends = match scripted {
             Some(answer) => answer.backends(),
-            None => backends(&configuration, state_folder)?,
+            None => backends(&configuration, state_folder),
         };
         let router = Arc::new(Router::new(configuration.settings(), backends.clone()));
         Ok(Self {
@@ -70,15 +70,11 @@ impl ScriptedAnswer {
     }
 }
 
-fn backends(
-    configuration: &Configuration,
-    state_folder: Option<PathBuf>,
-) -> anyhow::Result<Backends> {
+fn backends(configuration: &Configuration, state_folder: Option<PathBuf>) -> Backends {
     let settings = configuration.settings();
     let claude = ClaudeBackend::new(settings, state_folder);
-    Ok(Backends {
-        local: None,
-        embedded: None,
+    Backends {
         claude: Some(Arc::new(claude)),
-    })
+        ..Backends::default()
+    }
 }

@@ -77,8 +77,8 @@ fn dispatch(cli: Cli, surroundings: &Surroundings) -> Result<Exit, Failure> {
         Some(Command::Ask(args)) => command_with(&globals, surroundings, |app| {
             ask::run(app, surroundings, args)
         }),
-        Some(Command::Status { json }) => command_with(&globals, surroundings, |app| {
-            status::run(app, surroundings, &globals, json)
+        Some(Command::Status { json }) => command_with(&globals, surroundings, async |app| {
+            status::run(&app, surroundings, &globals, json)
         }),
         Some(Command::Config(ConfigCommand::Show { json })) => {
             configuration::show(&globals, surroundings, json)

@@ -46,18 +46,16 @@ impl Place {
     pub fn offset(&self, document: &str) -> Result<usize, Failure> {
         let mut start = 0;
         for _ in 1..self.line {
-            match document[start..].find('\n') {
-                Some(end) => start += end + 1,
-                None => {
-                    let lines = document.matches('\n').count() + 1;
-                    return Err(Failure::usage(format!(
-                        "{}: line {} is past the end. The document has {lines} line{}.",
-                        self.file.display(),
-                        self.line,
-                        if lines == 1 { "" } else { "s" },
-                    )));
-                }
-            }
+            let Some(end) = document[start..].find('\n') else {
+                let lines = document.matches('\n').count() + 1;
+                return Err(Failure::usage(format!(
+                    "{}: line {} is past the end. The document has {lines} line{}.",
+                    self.file.display(),
+                    self.line,
+                    if lines == 1 { "" } else { "s" },
+                )));
+            };
+            start += end + 1;
         }
         let line = document[start..].split('\n').next().unwrap_or_default();
         let line = line.strip_suffix('\r').unwrap_or(line);

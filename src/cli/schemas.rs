@@ -9,14 +9,21 @@ use serde_json::Value;
 use super::exit::{Exit, Failure};
 use super::output;
 use crate::config::{config_schema, editor_schema, project_schema};
+use crate::protocol::mcp;
 
 /// Every schema by its name; the file below `schemas/` is the name with `.json`.
 fn all() -> BTreeMap<String, Value> {
-    BTreeMap::from([
+    let tools = mcp::schemas()
+        .into_iter()
+        .map(|(name, schema)| (format!("tools/{name}"), schema.to_value()));
+    [
         ("config.schema".to_owned(), config_schema()),
         ("project.schema".to_owned(), project_schema()),
         ("editor.schema".to_owned(), editor_schema()),
-    ])
+    ]
+    .into_iter()
+    .chain(tools)
+    .collect()
 }
 
 /// Prints the names.

@@ -7,6 +7,7 @@ use super::exit::{Exit, Failure};
 use crate::app::App;
 use crate::protocol::detect::{Protocol, detect};
 use crate::protocol::lsp::{self, Ended};
+use crate::protocol::mcp;
 
 /// Bytes read at once: a didOpen of a usual document in one piece.
 const INPUT_BUFFER: usize = 64 << 10;
@@ -56,6 +57,25 @@ async fn serve_mcp(
     app: App,
     surroundings: Surroundings,
 ) -> Result<Exit, Failure> {
-    drop((input, app, surroundings));
-    Err(Failure::failed("MCP is on its way"))
+    let folder = surroundings.folder;
+    // The host gave this process its folder; a mistake there is logged and closes the way out.
+    for problem in app
+        .configuration
+        .set_folders(vec![folder.clone()])
+        .err()
+        .into_iter()
+        .flatten()
+    {
+        tracing::error!("{problem} Nothing leaves this machine until then.");
+    }
+    let session = mcp::Session::new(app.router, Some(folder));
+    mcp::serve(input, tokio::io::stdout(), session)
+        .await
+        .map_err(|error| {
+            Failure::failed(format!(
+                "the MCP session broke: {error}. Start it again; if it happens twice, report it \
+                 with the log (`--log debug`)."
+            ))
+        })?;
+    Ok(Exit::Done)
 }

@@ -13,8 +13,8 @@ use crate::app::App;
 use crate::inference::Health;
 
 /// See the module.
-pub async fn run(
-    app: App,
+pub fn run(
+    app: &App,
     surroundings: &Surroundings,
     globals: &Globals,
     json: bool,

@@ -67,6 +67,18 @@ pub async fn apply(server: &Server, section: &Value) {
     }
 }
 
+/// What was wrong with the configuration before the editor said anything.
+pub fn known_problems(server: &Server) -> Vec<ConfigError> {
+    server.session.configuration.layers().problems
+}
+
+/// Tells the user what is wrong.
+pub async fn tell(server: &Server, problems: &[ConfigError]) {
+    for why in problems {
+        warn(server, why).await;
+    }
+}
+
 /// Takes the workspace's folders, or tells the user what is wrong with their files.
 pub async fn take_folders(server: &Server) {
     // A file or two of a few lines: read before the next message is looked at, so that no request
@@ -75,9 +87,7 @@ pub async fn take_folders(server: &Server) {
         .session
         .configuration
         .set_folders(server.workspace_folders());
-    for why in taken.err().into_iter().flatten() {
-        warn(server, &why).await;
-    }
+    tell(server, &taken.err().unwrap_or_default()).await;
 }
 
 async fn warn(server: &Server, why: &ConfigError) {

@@ -183,11 +183,13 @@ impl LanguageServer for Handlers {
 
     async fn initialized(&self, _: InitializedParams) {
         // Not before: until `initialize` is answered, a client takes no messages of ours.
+        let known = configuration::known_problems(&self.0);
+        configuration::take_folders(&self.0).await;
+        configuration::tell(&self.0, &known).await;
         let options = self.0.introduced().options.take();
         if let Some(options) = options {
             configuration::apply(&self.0, &options).await;
         }
-        configuration::take_folders(&self.0).await;
         self.0.spawn(progress::follow(Arc::clone(&self.0)));
         configuration::start(&self.0).await;
     }
