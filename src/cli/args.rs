@@ -151,9 +151,9 @@ pub struct AskArgs {
     /// The question
     #[arg(required = true, value_name = "QUESTION")]
     pub question: Vec<String>,
-    /// A file that the question is about
-    #[arg(long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
+    /// A file that the question is about; may be given several times
+    #[arg(long = "file", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
     /// How much thought it deserves; `high` asks for the strong model
     #[arg(long, value_enum, default_value_t = EffortArg::Low, value_name = "EFFORT")]
     pub effort: EffortArg,

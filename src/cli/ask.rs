@@ -1,12 +1,13 @@
 //! `tandem ask`: a question, answered as it comes.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::args::AskArgs;
-use super::complete::{milliseconds, nothing, open_project, read_document, read_stdin, tokens};
+use super::complete::{milliseconds, nothing, open_projects, read_document, read_stdin, tokens};
 use super::edge::Surroundings;
 use super::exit::{Exit, Failure};
 use super::output;
@@ -35,22 +36,21 @@ const SYSTEM: &str = "You answer questions of a programmer at a command line. Be
 pub async fn run(app: App, surroundings: &Surroundings, args: AskArgs) -> Result<Exit, Failure> {
     let mut origin = Origin::default();
     let mut context = String::new();
-    let file = args
-        .file
-        .as_ref()
-        .map(|file| surroundings.folder.join(file));
-    // Somewhere below the current folder, if nothing is named: its projects govern what may leave.
-    let governed = file
-        .clone()
-        .unwrap_or_else(|| surroundings.folder.join("-"));
-    let workspace = open_project(&app, &governed)?;
-    if let Some(file) = file {
-        let text = read_document(&file)?;
-        let shown = file.strip_prefix(&workspace).unwrap_or(&file);
+    let files: Vec<PathBuf> = args
+        .files
+        .iter()
+        .map(|file| surroundings.folder.join(file))
+        .collect();
+    // What governs the current folder and every file's own governs what may leave.
+    let folders = files.iter().filter_map(|file| file.parent());
+    let folders = folders.chain([surroundings.folder.as_path()]);
+    open_projects(&app, folders.map(Path::to_owned).collect())?;
+    for file in &files {
+        let text = read_document(file)?;
+        let shown = file.strip_prefix(&surroundings.folder).unwrap_or(file);
         context.push_str(&fenced(&format!("File `{}`:", shown.display()), &text));
-        origin.file = Some(file);
     }
-    origin.workspace = Some(workspace);
+    origin.also = files;
     if !surroundings.stdin_is_terminal {
         let text = read_stdin()?;
         if !text.trim().is_empty() {

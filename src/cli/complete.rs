@@ -46,7 +46,9 @@ pub async fn run(
         read_document(&file)?
     };
     let offset = place.offset(&document)?;
-    let workspace = open_project(&app, &file)?;
+    let folder = file.parent().unwrap_or(&surroundings.folder);
+    open_projects(&app, vec![folder.to_owned()])?;
+    let workspace = workspace_of(folder);
     if let Some(reason) = switched_off(&app.router.settings(), &file, &workspace) {
         let no_answer = NoAnswer {
             empty: Some(reason),
@@ -96,22 +98,25 @@ pub async fn run(
     }
 }
 
-/// Opens the projects that govern a file, and gives its workspace: the repository's root, or the
-/// file's own folder.
-pub fn open_project(app: &App, file: &Path) -> Result<PathBuf, Failure> {
-    let folder = file.parent().unwrap_or(file).to_owned();
-    let opened = app.configuration.set_folders(vec![folder.clone()]);
-    if let Some(problem) = opened
+/// Puts the projects' files that govern `folders` in force.
+pub fn open_projects(app: &App, folders: Vec<PathBuf>) -> Result<(), Failure> {
+    let opened = app.configuration.set_folders(folders);
+    match opened
         .err()
         .and_then(|problems| problems.into_iter().next())
     {
-        return Err(problem.into());
+        Some(problem) => Err(problem.into()),
+        None => Ok(()),
     }
-    let root = folder
+}
+
+/// The repository's root above `folder`, or `folder` itself.
+fn workspace_of(folder: &Path) -> PathBuf {
+    folder
         .ancestors()
         .find(|folder| folder.join(".git").exists())
-        .map(Path::to_owned);
-    Ok(root.unwrap_or(folder))
+        .unwrap_or(folder)
+        .to_owned()
 }
 
 /// Reads a document.
@@ -198,8 +203,7 @@ fn request(
         origin: Origin {
             file: Some(file.to_owned()),
             workspace: Some(workspace),
-            document: None,
-            automatic: false,
+            ..Origin::default()
         },
     }
 }
