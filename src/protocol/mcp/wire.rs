@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rmcp::RoleServer;
 use rmcp::model::{
     ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorData, GetMeta, JsonRpcMessage,
-    ProtocolVersion, RequestId, ServerJsonRpcMessage,
+    ProtocolVersion, RequestId, RequestMetaObject, ServerJsonRpcMessage,
 };
 use rmcp::transport::Transport;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
@@ -164,6 +164,9 @@ impl Reader {
         match &message {
             JsonRpcMessage::Request(request) => {
                 let id = request.id.clone();
+                if !self.lifecycle_begun && lacks_metadata(&request.request) {
+                    return self.reject(Some(id), not_begun()).await;
+                }
                 if !self.remember(&id) {
                     let error = ErrorData::invalid_request(
                         "A request with this id is still being answered. Give every request an \
@@ -203,6 +206,29 @@ impl Reader {
     }
 }
 
+/// Whether a request fits neither lifecycle before one has begun.
+fn lacks_metadata(request: &ClientRequest) -> bool {
+    !matches!(
+        request,
+        ClientRequest::InitializeRequest(_) | ClientRequest::PingRequest(_)
+    ) && !missing_metadata(request).is_empty()
+}
+
+fn missing_metadata(request: &ClientRequest) -> Vec<&'static str> {
+    request
+        .get_meta()
+        .missing_required_keys(&ProtocolVersion::V_2026_07_28)
+}
+
+fn not_begun() -> ErrorData {
+    let keys = RequestMetaObject::DRAFT_REQUIRED_KEYS.join("` and `");
+    let message = format!(
+        "The session has not begun. Send `initialize` first, or, for protocol 2026-07-28, `{keys}` \
+         in the `_meta` of each request."
+    );
+    ErrorData::invalid_params(message, None)
+}
+
 /// Whether rmcp leaves the handshake with this request: at `initialize`, or at the first request
 /// other than `server/discover` that carries all the metadata of the stateless lifecycle.
 fn begins_lifecycle(request: &ClientRequest) -> bool {
@@ -210,10 +236,9 @@ fn begins_lifecycle(request: &ClientRequest) -> bool {
         ClientRequest::InitializeRequest(_) => true,
         ClientRequest::PingRequest(_) | ClientRequest::DiscoverRequest(_) => false,
         other => {
-            let meta = other.get_meta();
-            meta.missing_required_keys(&ProtocolVersion::V_2026_07_28)
-                .is_empty()
-                && meta
+            missing_metadata(other).is_empty()
+                && other
+                    .get_meta()
                     .protocol_version()
                     .is_some_and(|version| ProtocolVersion::KNOWN_VERSIONS.contains(&version))
         }

@@ -108,8 +108,18 @@ async fn notifications_before_the_handshake_do_not_end_the_session() {
 #[tokio::test]
 async fn requests_before_the_handshake_are_refused_and_the_handshake_still_works() {
     let mut client = Client::connect(router(local(|_| hanging())));
-    let error = client.refused("tools/list", json!({})).await;
-    assert_eq!(error["code"], -32602);
+    for method in ["tools/list", "server/discover", "textDocument/hover"] {
+        let error = client.refused(method, json!({})).await;
+        assert_eq!(error["code"], -32602);
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("Send `initialize` first"), "{message}");
+    }
+    let unknown = json!({ "_meta": {
+        "io.modelcontextprotocol/protocolVersion": "2099-01-01",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    } });
+    let error = client.refused("tools/list", unknown).await;
+    assert_eq!(error["code"], -32022, "{error}");
     client.greet(Era::Initialize("2025-11-25")).await;
     client.ask("tools/list", json!({})).await;
 }
