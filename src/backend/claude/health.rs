@@ -16,20 +16,22 @@ const REFUSED_LIMIT: Duration = Duration::from_mins(5);
 
 /// What health depends on besides the answers.
 #[derive(PartialEq)]
-struct Access {
+pub struct Access {
     key: Option<ApiKey>,
     base_url: String,
 }
 
 impl Access {
-    fn of(settings: &Settings) -> Self {
+    /// As `settings` have it.
+    pub fn of(settings: &Settings) -> Self {
         Self {
             key: settings.claude.api_key.clone(),
             base_url: settings.claude.base_url.clone(),
         }
     }
 
-    fn health(&self) -> Health {
+    /// The health as long as nothing else is known.
+    pub fn health(&self) -> Health {
         match self.key {
             Some(_) => Health::Healthy { speed: None },
             None => Health::Absent {
@@ -37,11 +39,6 @@ impl Access {
             },
         }
     }
-}
-
-/// The health under `settings`, as long as nothing else is known.
-pub fn at_first(settings: &Settings) -> Health {
-    Access::of(settings).health()
 }
 
 /// What an outcome tells of Claude's health; `None` leaves it as it is.
@@ -56,13 +53,14 @@ pub fn after(outcome: Result<(), &GenerateError>) -> Option<Health> {
     }
 }
 
-/// Follows the settings: another key, or another address, begins anew. Ends with the settings.
+/// Follows the settings from when `access` was taken from them: another key, or another address,
+/// begins anew. Ends with the settings.
 pub async fn follow(
+    mut access: Access,
     mut settings: watch::Receiver<Arc<Settings>>,
     health: Arc<watch::Sender<Health>>,
 ) {
     let mut seen = health.subscribe();
-    let mut access = Access::of(&settings.borrow());
     loop {
         let failed_for = match *seen.borrow_and_update() {
             Health::Failed { retry_after, .. } => retry_after,

@@ -33,6 +33,7 @@ use crate::prompt::chat;
 
 use self::call::{Call, Tally};
 use self::client::Clients;
+use self::health::Access;
 use self::messages::{Body, Wanted};
 use self::models::NanoDollars;
 use self::spend::{Ledger, SpendFault};
@@ -63,8 +64,13 @@ impl ClaudeBackend {
     #[must_use]
     pub fn new(settings: watch::Receiver<Arc<Settings>>, state_dir: Option<PathBuf>) -> Self {
         let now = Arc::clone(&settings.borrow());
-        let health = Arc::new(watch::Sender::new(health::at_first(&now)));
-        let follow = tokio::spawn(health::follow(settings.clone(), Arc::clone(&health)));
+        let access = Access::of(&now);
+        let health = Arc::new(watch::Sender::new(access.health()));
+        let follow = tokio::spawn(health::follow(
+            access,
+            settings.clone(),
+            Arc::clone(&health),
+        ));
         Self {
             descriptor: Descriptor {
                 kind: BackendKind::Claude,
