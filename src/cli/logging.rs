@@ -25,11 +25,8 @@ impl Filter {
         while settings.changed().await.is_ok() {
             let wanted = settings.borrow_and_update().log.filter.clone();
             if wanted != current {
-                // Neither fails: the filter was checked when it was read, and the subscriber lives
-                // as long as the process.
-                if let Ok(filter) = EnvFilter::try_new(&wanted) {
-                    let _ = self.0.reload(filter);
-                }
+                // Does not fail: the subscriber lives as long as the process.
+                let _ = self.0.reload(filter_of(&wanted));
                 current = wanted;
             }
         }
@@ -58,8 +55,7 @@ pub fn start(settings: &Settings, colours: bool) -> Result<Filter, Failure> {
             (BoxMakeWriter::new(Mutex::new(file)), false)
         }
     };
-    let filter = EnvFilter::try_new(&settings.log.filter).unwrap_or_default();
-    let (filter, handle) = reload::Layer::new(filter);
+    let (filter, handle) = reload::Layer::new(filter_of(&settings.log.filter));
     let lines = fmt::layer().with_writer(writer).with_ansi(colours);
     // Fails only where a subscriber stands already, as in tests that share a process.
     let _ = tracing_subscriber::registry()
@@ -68,6 +64,26 @@ pub fn start(settings: &Settings, colours: bool) -> Result<Filter, Failure> {
         .try_init();
     std::panic::set_hook(Box::new(log_panic));
     Ok(Filter(handle))
+}
+
+/// Crates that, at `debug`, log what passes through them: whole requests and answers, with the
+/// user's text, or a connection's headers. They stay silent unless a filter names a module of theirs.
+const TALKATIVE: [&str; 6] = [
+    "rmcp=error",
+    "tower_lsp=error",
+    "h2=warn",
+    "hyper=warn",
+    "hyper_util=warn",
+    "reqwest=warn",
+];
+
+/// The filter that a text means. The text was checked when the configuration was read.
+fn filter_of(text: &str) -> EnvFilter {
+    let filter = EnvFilter::try_new(text).unwrap_or_default();
+    TALKATIVE
+        .iter()
+        .filter_map(|directive| directive.parse().ok())
+        .fold(filter, EnvFilter::add_directive)
 }
 
 /// A panic's message may quote the user's text (a string that was cut inside a character, say), so

@@ -91,11 +91,11 @@ impl EmptyReason {
             Self::Paused => ("completions are paused", "Resume them in the editor."),
             Self::LanguageOff => (
                 "completions are switched off for this language",
-                "Take it out of `completion.languages-off` in the configuration.",
+                "Take it out of `completion.languages_off` in the configuration.",
             ),
             Self::PathOff => (
                 "completions are switched off for this path",
-                "Take it out of `completion.paths-off` in the configuration.",
+                "Take it out of `completion.paths_off` in the configuration.",
             ),
             Self::DocumentUnavailable => (
                 "the document is not open, or too large",
@@ -130,7 +130,7 @@ impl EmptyReason {
             ),
             Self::SpendCap => (
                 "the day's spend cap for Claude is reached",
-                "Raise `claude.daily-spend-cap-usd`, or wait for the next day (UTC).",
+                "Raise `claude.daily_spend_cap_usd`, or wait for the next day (UTC).",
             ),
             Self::BackendFailed => (
                 "the model failed",

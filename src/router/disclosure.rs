@@ -46,7 +46,7 @@ impl Denial {
     pub fn next_step(&self) -> String {
         match self {
             Self::GitIgnored => {
-                "Set `local.model`, or set `privacy.allow-git-ignored: true` in your own \
+                "Set `local.model`, or set `privacy.allow_git_ignored: true` in your own \
                  configuration."
             }
             Self::TandemIgnored => "Set `local.model`, or take the file out of `.tandemignore`.",

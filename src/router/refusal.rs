@@ -115,7 +115,7 @@ fn local_next_step(situation: &Situation) -> String {
             "Wait for the download to end; `tandem status` shows how far it is."
         }
         LocalState::Loading | LocalState::Healthy | LocalState::Degraded => {
-            "Ask about less text at once, raise `local.context-tokens`, or set `mode: auto` to allow \
+            "Ask about less text at once, raise `local.context_tokens`, or set `mode: auto` to allow \
              Claude."
         }
         LocalState::Failed | LocalState::BreakerOpen => {
@@ -140,13 +140,13 @@ fn claude_obstacle(withheld: &Withheld) -> (String, String) {
         ),
         Withheld::AutomaticOff => (
             "completions that start by themselves do not go to Claude".to_owned(),
-            "Invoke the completion by hand, or set `claude.automatic-completions: true`."
+            "Invoke the completion by hand, or set `claude.automatic_completions: true`."
                 .to_owned(),
         ),
         Withheld::Denied(denial) => denied(denial),
         Withheld::CapReached => (
             "the day's spend cap for Claude is reached".to_owned(),
-            "Raise `claude.daily-spend-cap-usd`, or wait until midnight UTC.".to_owned(),
+            "Raise `claude.daily_spend_cap_usd`, or wait until midnight UTC.".to_owned(),
         ),
         Withheld::BreakerOpen => (
             "Claude failed several times in a row and is being left alone for a while".to_owned(),

@@ -499,3 +499,46 @@ fn the_schema_describes_every_key() {
     );
     assert_eq!(schema["additionalProperties"], json!(false));
 }
+
+#[test]
+fn messages_name_keys_that_exist() {
+    let schema = config_schema();
+    let exists = |section: &str, key: &str| {
+        schema["properties"][section]["properties"]
+            .get(key)
+            .is_some()
+    };
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut named = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            for word in text.split('`') {
+                let word = word.split(": ").next().unwrap_or(word);
+                let Some((section @ ("local" | "claude" | "completion" | "privacy"), key)) =
+                    word.split_once('.')
+                else {
+                    continue;
+                };
+                let is_key = !key.is_empty()
+                    && key
+                        .bytes()
+                        .all(|byte| matches!(byte, b'a'..=b'z' | b'_' | b'-'));
+                if is_key && key != "rs" {
+                    named += 1;
+                    assert!(
+                        exists(section, key),
+                        "{}: there is no `{word}`",
+                        path.display()
+                    );
+                }
+            }
+        }
+    }
+    assert!(named > 10, "{named}");
+}

@@ -3,5 +3,6 @@
 mod bad_input;
 mod client;
 mod lifecycle;
+mod program;
 mod running;
 mod tools;
