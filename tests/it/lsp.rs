@@ -2,6 +2,7 @@
 
 pub mod client;
 
+mod actions;
 mod bad_input;
 mod completion;
 mod session;

@@ -8,7 +8,7 @@ use tower_lsp::lsp_types::{
     WorkspaceFoldersServerCapabilities, WorkspaceServerCapabilities,
 };
 
-use super::commands::COMMANDS;
+use super::commands;
 use super::position::Encoding;
 
 /// The client's capabilities, as far as they matter here.
@@ -109,7 +109,7 @@ impl Capabilities {
                 },
             })),
             execute_command_provider: Some(ExecuteCommandOptions {
-                commands: COMMANDS.map(str::to_owned).to_vec(),
+                commands: commands::all(),
                 work_done_progress_options: WorkDoneProgressOptions {
                     work_done_progress: Some(true),
                 },

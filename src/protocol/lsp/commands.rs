@@ -2,22 +2,47 @@
 
 use serde_json::{Value, json};
 use tower_lsp::jsonrpc::{Error, Result};
-use tower_lsp::lsp_types::ExecuteCommandParams;
+use tower_lsp::lsp_types::request::{ApplyWorkspaceEdit, ShowMessageRequest};
+use tower_lsp::lsp_types::{
+    ApplyWorkspaceEditParams, ExecuteCommandParams, MessageActionItem, MessageType, ProgressToken,
+    ShowMessageRequestParams,
+};
+
+use crate::inference::Attribution;
 
 use super::accept::ACCEPTED;
+use super::actions::{Kind, Target};
+use super::edit::{self, Proposal, Trouble};
+use super::explain;
 use super::server::Server;
-
-/// The commands that a client may send.
-pub const COMMANDS: [&str; 4] = [ACCEPTED, PAUSE, RESUME, STATUS];
 
 const PAUSE: &str = "tandem.pause";
 const RESUME: &str = "tandem.resume";
 const STATUS: &str = "tandem.status";
 
+/// What a user without a line to type in may choose to have rewritten.
+const REWRITES: [&str; 4] = [
+    "Simplify it",
+    "Handle the errors",
+    "Make it faster",
+    "Improve the names",
+];
+
+/// The commands that a client may send.
+#[must_use]
+pub fn all() -> Vec<String> {
+    [ACCEPTED, PAUSE, RESUME, STATUS]
+        .into_iter()
+        .chain(Kind::ALL.map(Kind::command))
+        .map(str::to_owned)
+        .collect()
+}
+
 /// Does what a command says.
 ///
 /// # Errors
-/// Invalid parameters, for a command that is not ours or arguments that are not its own.
+/// Invalid parameters, for a command that is not ours or arguments that are not its own. An action
+/// that fails tells the user why, and says so in its result.
 pub async fn execute(server: &Server, params: ExecuteCommandParams) -> Result<Option<Value>> {
     match params.command.as_str() {
         ACCEPTED => {
@@ -31,9 +56,136 @@ pub async fn execute(server: &Server, params: ExecuteCommandParams) -> Result<Op
         STATUS => serde_json::to_value(server.status.report(&server.acceptance))
             .map(Some)
             .map_err(|_| Error::internal_error()),
-        unknown => Err(Error::invalid_params(format!(
-            "there is no command {unknown:?}; there are {}",
-            COMMANDS.join(", ")
-        ))),
+        name => {
+            let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.command() == name) else {
+                return Err(Error::invalid_params(format!(
+                    "there is no command {name:?}; there are {}",
+                    all().join(", ")
+                )));
+            };
+            let progress = params.work_done_progress_params.work_done_token;
+            act(server, kind, params.arguments, progress)
+                .await
+                .map(Some)
+        }
     }
+}
+
+async fn act(
+    server: &Server,
+    kind: Kind,
+    mut arguments: Vec<Value>,
+    progress: Option<ProgressToken>,
+) -> Result<Value> {
+    let argument = match arguments.len() {
+        0 => Value::Null,
+        _ => arguments.swap_remove(0),
+    };
+    let mut target: Target = serde_json::from_value(argument).map_err(|error| {
+        Error::invalid_params(format!(
+            "{} takes one object with uri and range: {error}",
+            kind.command()
+        ))
+    })?;
+    if kind == Kind::Rewrite && blank(target.instruction.as_deref()) {
+        match choose_rewrite(server).await {
+            Some(instruction) => target.instruction = Some(instruction),
+            None => return Ok(json!({ "applied": false })),
+        }
+    }
+    let outcome = if kind == Kind::Explain {
+        explain::explain(server, &target, progress)
+            .await
+            .map(|answer| {
+                let mut result = from(&answer.attribution);
+                result["text"] = json!(answer.text);
+                result
+            })
+    } else {
+        edit(server, kind, &target, progress).await
+    };
+    match outcome {
+        Ok(result) => Ok(result),
+        Err(trouble) => {
+            let message = trouble.to_string();
+            server
+                .client
+                .show(MessageType::WARNING, format!("Tandem: {message}"))
+                .await;
+            Ok(json!({ "applied": false, "message": message }))
+        }
+    }
+}
+
+fn blank(instruction: Option<&str>) -> bool {
+    instruction.is_none_or(|instruction| instruction.trim().is_empty())
+}
+
+async fn choose_rewrite(server: &Server) -> Option<String> {
+    let actions = REWRITES.map(|title| MessageActionItem {
+        title: title.to_owned(),
+        properties: std::collections::HashMap::new(),
+    });
+    let params = ShowMessageRequestParams {
+        typ: MessageType::INFO,
+        message: "How should Tandem rewrite this?".to_owned(),
+        actions: Some(actions.to_vec()),
+    };
+    server
+        .client
+        .request::<ShowMessageRequest>(params)
+        .await
+        .inspect_err(|error| tracing::debug!(%error, "nobody chose a rewrite"))
+        .ok()?
+        .map(|chosen| chosen.title)
+}
+
+async fn edit(
+    server: &Server,
+    kind: Kind,
+    target: &Target,
+    progress: Option<ProgressToken>,
+) -> std::result::Result<Value, Trouble> {
+    if !server.capabilities().apply_edit {
+        return Err(Trouble::NoAnswer(
+            "this editor does not let a server edit. Use the action from the editor's own menu."
+                .to_owned(),
+        ));
+    }
+    let proposal = edit::propose(server, kind, target, progress).await?;
+    apply(server, kind, &proposal).await?;
+    let mut result = from(&proposal.attribution);
+    result["applied"] = json!(true);
+    Ok(result)
+}
+
+async fn apply(
+    server: &Server,
+    kind: Kind,
+    proposal: &Proposal,
+) -> std::result::Result<(), Trouble> {
+    let params = ApplyWorkspaceEditParams {
+        label: Some(format!("{} ({})", kind.title(), proposal.attribution.model)),
+        edit: proposal.workspace_edit(server),
+    };
+    let answer = server.client.request::<ApplyWorkspaceEdit>(params).await;
+    let why = match answer {
+        Ok(answer) if answer.applied => return Ok(()),
+        Ok(answer) => answer.failure_reason,
+        Err(error) => Some(error.to_string()),
+    };
+    // A client refuses most often because the user typed while the edit was on its way.
+    edit::still_current(server, &proposal.document)?;
+    let why = why.unwrap_or_else(|| "it gave no reason".to_owned());
+    Err(Trouble::NoAnswer(format!(
+        "the editor did not apply the edit: {why}. Nothing was changed; run the action again."
+    )))
+}
+
+fn from(attribution: &Attribution) -> Value {
+    json!({
+        "backend": attribution.backend,
+        "model": attribution.model,
+        "reason": attribution.reason,
+    })
 }

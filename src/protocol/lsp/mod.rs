@@ -1,7 +1,9 @@
 //! LSP, on tower-lsp: what comes in over a pipe becomes requests to the router.
 
 mod accept;
+mod actions;
 mod adaptor;
+mod block;
 mod capabilities;
 mod client;
 mod commands;
@@ -9,6 +11,8 @@ mod completion;
 mod configuration;
 mod context;
 mod documents;
+mod edit;
+mod explain;
 mod framing;
 mod generate;
 mod inline;

@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use tower_lsp::LanguageServer;
 use tower_lsp::jsonrpc::Result;
 use tower_lsp::lsp_types::{
-    CompletionParams, CompletionResponse, DidChangeConfigurationParams,
-    DidChangeWorkspaceFoldersParams, ExecuteCommandParams, InitializeParams, InitializeResult,
-    InitializedParams, ServerInfo, Url,
+    CodeAction, CodeActionParams, CodeActionResponse, CompletionParams, CompletionResponse,
+    DidChangeConfigurationParams, DidChangeWorkspaceFoldersParams, ExecuteCommandParams,
+    InitializeParams, InitializeResult, InitializedParams, ServerInfo, Url,
 };
 
 use super::Session;
@@ -22,7 +22,7 @@ use super::documents::Documents;
 use super::generate::PathsOff;
 use super::inline::{InlineCompletionList, InlineCompletionParams};
 use super::status::{Status, StatusReport};
-use super::{commands, completion, configuration, inline, progress};
+use super::{actions, commands, completion, configuration, inline, progress};
 
 /// What the handlers of a session share.
 pub struct Server {
@@ -204,6 +204,14 @@ impl LanguageServer for Handlers {
 
     async fn completion(&self, params: CompletionParams) -> Result<Option<CompletionResponse>> {
         Ok(Some(completion::completion(&self.0, params).await))
+    }
+
+    async fn code_action(&self, params: CodeActionParams) -> Result<Option<CodeActionResponse>> {
+        Ok(Some(actions::list(&self.0, &params)))
+    }
+
+    async fn code_action_resolve(&self, action: CodeAction) -> Result<CodeAction> {
+        actions::resolve(&self.0, action).await
     }
 
     async fn execute_command(&self, params: ExecuteCommandParams) -> Result<Option<Value>> {

@@ -33,7 +33,7 @@ pub struct Setup {
 impl Setup {
     /// A local backend that always says `text`, no debounce, and a client that can nothing.
     pub fn saying(text: &str) -> Self {
-        Self::with(ScriptedBackend::saying(BackendKind::Embedded, text))
+        Self::with(ScriptedBackend::saying(BackendKind::Candle, text))
     }
 
     pub fn with(backend: ScriptedBackend) -> Self {
@@ -83,7 +83,7 @@ impl Setup {
         }));
         let backend = Arc::new(self.backend);
         let backends = Backends {
-            embedded: Some(Arc::clone(&backend) as Arc<dyn Backend>),
+            local: Some(Arc::clone(&backend) as Arc<dyn Backend>),
             ..Backends::default()
         };
         let session = Session {

@@ -13,7 +13,7 @@ const URI: &str = "file:///work/a.rs";
 
 /// Says something else for every seed.
 fn varied() -> ScriptedBackend {
-    ScriptedBackend::new(BackendKind::Embedded, |request| {
+    ScriptedBackend::new(BackendKind::Candle, |request| {
         Script::text(match request.sampling.seed {
             1 => "second",
             _ => "first",
@@ -51,7 +51,7 @@ async fn invoked_offers_several_and_automatic_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_selected_popup_entry_is_extended_in_its_own_range() {
-    let backend = ScriptedBackend::new(BackendKind::Embedded, |request| {
+    let backend = ScriptedBackend::new(BackendKind::Candle, |request| {
         let Task::Complete(task) = &request.task else {
             panic!("no completion")
         };
@@ -99,7 +99,7 @@ async fn popups_say_who_answered_and_stand_last() {
     assert_eq!(result["isIncomplete"], true);
     let item = &result["items"][0];
     assert_eq!(item["label"], "to_string()");
-    assert_eq!(item["detail"], "scripted-embedded (embedded)");
+    assert_eq!(item["detail"], "scripted-candle (candle)");
     assert_eq!(item["preselect"], false);
     assert_eq!(item["sortText"], "\u{10ffff}");
     assert_eq!(
@@ -165,7 +165,7 @@ async fn every_empty_completion_has_its_reason() {
     check_empty(Setup::saying(""), end, 1, "model-silent").await;
     check_empty(Setup::saying("  \n"), end, 1, "only-whitespace").await;
     let broken = GenerateError::new(ErrorKind::Backend, "it broke", "Mend it.");
-    let broken = ScriptedBackend::new(BackendKind::Embedded, move |_| {
+    let broken = ScriptedBackend::new(BackendKind::Candle, move |_| {
         Script::failure(broken.clone())
     });
     check_empty(Setup::with(broken), end, 1, "backend-failed").await;
@@ -200,7 +200,7 @@ async fn a_word_is_no_hindrance_to_those_who_ask() {
 
 #[tokio::test(start_paused = true)]
 async fn other_open_documents_are_looked_at_in_small_pieces() {
-    let backend = ScriptedBackend::new(BackendKind::Embedded, |request| {
+    let backend = ScriptedBackend::new(BackendKind::Candle, |request| {
         let Task::Complete(task) = &request.task else {
             panic!("no completion")
         };

@@ -14,7 +14,7 @@ const URI: &str = "file:///work/src/main.rs";
 
 /// Says a piece every 10 ms, for ever.
 pub fn endless() -> ScriptedBackend {
-    ScriptedBackend::new(BackendKind::Embedded, |_| Script {
+    ScriptedBackend::new(BackendKind::Candle, |_| Script {
         pieces: vec!["x".to_owned(); 100_000],
         pause: Duration::from_millis(10),
         failure: None,
@@ -167,7 +167,7 @@ async fn health_is_told_and_can_be_asked_for() {
     let mut lsp = Setup::saying("x").start().await;
     let status = lsp.notification("tandem/status").await;
     assert_eq!(status["state"], "healthy");
-    assert_eq!(status["backend"], "embedded");
+    assert_eq!(status["backend"], "candle");
     lsp.backend.publish(Health::Failed {
         error: "the model is broken. Load it again.".to_owned(),
         retry_after: None,

@@ -15,7 +15,7 @@ const URI: &str = "file:///work/a.rs";
 fn slow() -> (ScriptedBackend, Arc<Mutex<Vec<String>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let note = Arc::clone(&seen);
-    let backend = ScriptedBackend::new(BackendKind::Embedded, move |request| {
+    let backend = ScriptedBackend::new(BackendKind::Candle, move |request| {
         if let Task::Complete(task) = &request.task {
             note.lock().unwrap().push(task.prefix.to_string());
         }
