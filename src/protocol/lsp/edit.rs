@@ -208,6 +208,7 @@ pub async fn ask(
             file,
             document: Some(document.uri.to_string()),
             automatic: false,
+            ..Origin::default()
         },
     };
     let answer = server
