@@ -20,7 +20,9 @@ pub use request::{
     ChatTask, CompleteTask, CompletionShape, EditTask, Effort, GenerateRequest, Message, Priority,
     RequestId, Role, Sampling, Snippet, Task,
 };
-pub use stream::{Event, EventSender, Finish, FinishReason, Generation, TokenStream, Usage};
+pub use stream::{
+    Disconnected, Event, EventSender, Finish, FinishReason, Generation, NotSent, TokenStream, Usage,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

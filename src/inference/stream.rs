@@ -87,6 +87,15 @@ pub struct EventSender {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Disconnected;
 
+/// Why an event was not sent at once.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NotSent {
+    /// The reader is behind; here is the event again.
+    Full(Event),
+    /// The reader went away: stop working.
+    Disconnected,
+}
+
 impl TokenStream {
     /// A stream and its sender. `cancel` is this attempt's own token (a child of the caller's): it
     /// is cancelled when the stream is dropped, and a backend that stops because of it may simply
@@ -194,6 +203,18 @@ impl EventSender {
     /// [`Self::fail`] for a thread outside the async runtime.
     pub fn blocking_fail(self, error: GenerateError) {
         let _ = self.events.blocking_send(Event::Failed(error));
+    }
+
+    /// Sends an event without waiting, for a backend that has others to serve while one reader is
+    /// behind. Nothing may follow a terminal event.
+    ///
+    /// # Errors
+    /// When the reader is behind or went away.
+    pub fn try_send(&self, event: Event) -> Result<(), NotSent> {
+        self.events.try_send(event).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(event) => NotSent::Full(event),
+            mpsc::error::TrySendError::Closed(_) => NotSent::Disconnected,
+        })
     }
 
     /// Whether the reader went away.

@@ -1,1 +1,24 @@
-//! Tests: engine.
+//! The local engine: held to Hugging Face, fed with damaged files, driven as a backend.
+
+mod backend;
+mod bad_input;
+mod golden;
+mod worker;
+
+use std::path::{Path, PathBuf};
+
+use tandem::backend::local::ModelSource;
+use tandem::backend::local::loader::{Loaded, load};
+
+/// Room for every golden prompt and answer.
+const CONTEXT: usize = 512;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
+}
+
+fn load_fixture(name: &str) -> Loaded {
+    load(&ModelSource::at(&fixture(name)), CONTEXT).unwrap()
+}

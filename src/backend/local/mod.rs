@@ -1,1 +1,178 @@
-//! The on-device engine.
+//! The on-device engine: Qwen models on the processor, through candle.
+
+pub mod decode;
+pub mod detokenizer;
+pub mod embedded;
+pub mod error;
+pub mod gguf;
+pub mod kv_cache;
+pub mod loader;
+pub mod model_config;
+mod probe;
+pub mod qwen;
+pub mod sampler;
+pub mod stop;
+pub mod tokenizer;
+pub mod weights;
+pub mod worker;
+
+use std::path::{Path, PathBuf};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::error::LoadErrorKind;
+use self::kv_cache::{KvShape, Sequence};
+use self::worker::{Worker, WorkerOptions};
+use crate::config::LocalSettings;
+use crate::inference::{
+    Backend, BackendKind, Descriptor, GenerateError, GenerateRequest, Health, TokenStream,
+};
+
+/// Which logits a forward pass is to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logits {
+    /// None: the tokens only fill the cache.
+    None,
+    /// Those of the last token.
+    Last,
+}
+
+/// A model that continues a sequence of tokens.
+pub trait LanguageModel: Send {
+    /// The dimensions of its keys and values.
+    fn kv_shape(&self) -> KvShape;
+
+    /// Computes `tokens` (not empty) behind those in `sequence`, and adds them to it. The logits
+    /// are empty for [`Logits::None`], else one for each row of the vocabulary.
+    ///
+    /// # Errors
+    /// When the arithmetic fails; `sequence` then holds what it held before.
+    fn forward(
+        &self,
+        tokens: &[u32],
+        sequence: &mut Sequence,
+        logits: Logits,
+    ) -> Result<Vec<f32>, GenerateError>;
+}
+
+/// Where a model comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelSource {
+    /// A GGUF file.
+    Gguf(PathBuf),
+    /// A folder with config.json, tokenizer.json and safetensors.
+    Folder(PathBuf),
+    /// A GGUF file inside the binary.
+    Embedded {
+        /// The file.
+        bytes: &'static [u8],
+        /// The model's name.
+        name: &'static str,
+    },
+}
+
+impl ModelSource {
+    /// A folder or a GGUF file, whichever stands at `path`.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        if path.is_dir() {
+            Self::Folder(path.to_owned())
+        } else {
+            Self::Gguf(path.to_owned())
+        }
+    }
+
+    /// `tandem-mini`.
+    #[must_use]
+    pub fn embedded() -> Self {
+        Self::Embedded {
+            bytes: embedded::TANDEM_MINI,
+            name: embedded::NAME,
+        }
+    }
+
+    fn kind(&self) -> BackendKind {
+        match self {
+            Self::Gguf(_) | Self::Folder(_) => BackendKind::Candle,
+            Self::Embedded { .. } => BackendKind::Embedded,
+        }
+    }
+
+    fn name(&self) -> String {
+        let name = match self {
+            Self::Gguf(path) => path.file_stem(),
+            Self::Folder(path) => path.file_name(),
+            Self::Embedded { name, .. } => return (*name).to_owned(),
+        };
+        name.map_or_else(
+            || "local".to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        )
+    }
+}
+
+/// A model on this machine as a [`Backend`].
+pub struct LocalBackend {
+    descriptor: Descriptor,
+    worker: Worker,
+}
+
+impl LocalBackend {
+    /// A backend for the model at `source`, which is loaded on first need. Whether the model is
+    /// there at all shows in its health, so that everything else works without it.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn open(source: ModelSource, settings: &LocalSettings) -> std::io::Result<Self> {
+        let (context_tokens, health) = match loader::context_tokens(&source) {
+            Ok(tokens) => (tokens, Health::Unloaded),
+            Err(error) if error.kind == LoadErrorKind::Absent => {
+                let why = error.to_string();
+                (usize::MAX, Health::Absent { why })
+            }
+            Err(error) => {
+                let failed = Health::Failed {
+                    error: error.to_string(),
+                    retry_after: None,
+                };
+                (usize::MAX, failed)
+            }
+        };
+        let context_tokens = context_tokens.min(settings.context_tokens);
+        let descriptor = Descriptor {
+            kind: source.kind(),
+            model: source.name(),
+            context_tokens,
+        };
+        let options = WorkerOptions {
+            kv_cache_bytes: settings.kv_cache_bytes,
+            idle_unload: settings.idle_unload,
+        };
+        let load = Box::new(move || loader::load(&source, context_tokens));
+        Ok(Self {
+            descriptor,
+            worker: Worker::start(load, options, health)?,
+        })
+    }
+}
+
+impl Backend for LocalBackend {
+    fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.worker.health()
+    }
+
+    fn warm_up(&self) {
+        self.worker.warm_up();
+    }
+
+    fn generate(&self, request: GenerateRequest, cancel: CancellationToken) -> TokenStream {
+        let (sender, stream) = TokenStream::channel(cancel.clone());
+        self.worker.submit(request, cancel, sender);
+        stream
+    }
+}

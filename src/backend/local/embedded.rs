@@ -1,0 +1,7 @@
+//! The model inside the binary.
+
+/// Its name, wherever an answer comes from it.
+pub const NAME: &str = "tandem-mini";
+
+/// Its GGUF file.
+pub const TANDEM_MINI: &[u8] = include_bytes!("../../../tests/fixtures/qwen3-tiny-q8_0.gguf");

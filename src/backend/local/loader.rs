@@ -1,0 +1,220 @@
+//! From a model's files to something that generates.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{BufReader, Cursor, Read, Seek};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::error::LoadError;
+use super::gguf::{self, Gguf, Metadata};
+use super::model_config::{ModelConfig, context_in_metadata};
+use super::qwen::Qwen;
+use super::tokenizer::Tokenizer;
+use super::weights::Safetensors;
+use super::{LanguageModel, ModelSource};
+use crate::prompt::Vocabulary;
+use crate::prompt::chatml::ChatTemplate;
+use crate::prompt::fim::FimTokens;
+
+/// A model, ready to generate.
+pub struct Loaded {
+    /// The model.
+    pub model: Box<dyn LanguageModel>,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Prompt and answer together, in tokens.
+    pub context_tokens: usize,
+    /// Tokens that end an answer in a conversation.
+    pub ends: Arc<HashSet<u32>>,
+    /// Tokens that end a completion: also every special token of a prompt's frame.
+    pub completion_ends: Arc<HashSet<u32>>,
+    /// How to ask for a text between two others, if the model knows how.
+    pub fim: Option<FimTokens>,
+    /// How to hold a conversation, if the model knows how.
+    pub chat: Option<ChatTemplate>,
+}
+
+/// The special tokens after which Qwen has nothing more to say, besides what a file names.
+const ENDS: [&str; 2] = ["<|endoftext|>", "<|im_end|>"];
+
+/// The tokens that frame a prompt. A completion that comes to one of them has left the document.
+const FRAME: [&str; 7] = [
+    "<|im_start|>",
+    "<|fim_prefix|>",
+    "<|fim_middle|>",
+    "<|fim_suffix|>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+];
+
+/// The model's own context, without loading it: for GGUF the part of the metadata before the
+/// vocabulary is read, for a folder config.json.
+///
+/// # Errors
+/// [`LoadError`] when there is no such file, or its beginning makes no sense.
+pub fn context_tokens(source: &ModelSource) -> Result<usize, LoadError> {
+    fn in_gguf(source: impl Read + Seek, file: &str) -> Result<usize, LoadError> {
+        let enough = |metadata: &Metadata| context_in_metadata(metadata).is_some();
+        let metadata = gguf::peek(source, file, enough)?;
+        context_in_metadata(&metadata)
+            .ok_or_else(|| LoadError::malformed(file, "it does not tell the length of its context"))
+    }
+    match source {
+        ModelSource::Gguf(path) => in_gguf(open(path)?, &path.display().to_string()),
+        ModelSource::Folder(path) => Ok(folder_config(path)?.context_tokens),
+        ModelSource::Embedded { bytes, name } => in_gguf(Cursor::new(*bytes), name),
+    }
+}
+
+/// Loads a model for at most `context_tokens`.
+///
+/// # Errors
+/// [`LoadError`] naming the file, what is wrong with it, and the next step.
+pub fn load(source: &ModelSource, context_tokens: usize) -> Result<Loaded, LoadError> {
+    match source {
+        ModelSource::Gguf(path) => {
+            let file = path.display().to_string();
+            load_gguf(Gguf::open(open(path)?, &file)?, context_tokens)
+        }
+        ModelSource::Folder(path) => load_folder(path, context_tokens),
+        ModelSource::Embedded { bytes, name } => {
+            load_gguf(Gguf::open(Cursor::new(*bytes), name)?, context_tokens)
+        }
+    }
+}
+
+fn load_gguf<R: Read + Seek>(mut gguf: Gguf<R>, context: usize) -> Result<Loaded, LoadError> {
+    let file = gguf.file().to_owned();
+    let metadata = gguf.metadata();
+    let config = ModelConfig::from_gguf(metadata, &file)?;
+    let tokenizer = Tokenizer::from_gguf(metadata, &file)?;
+    let template = metadata.text("tokenizer.chat_template").map(str::to_owned);
+    let ends = metadata
+        .integer("tokenizer.ggml.eos_token_id")
+        .and_then(|id| u32::try_from(id).ok())
+        .into_iter()
+        .collect();
+    finish(
+        config,
+        &mut gguf,
+        tokenizer,
+        ends,
+        template.as_deref(),
+        context,
+        &file,
+    )
+}
+
+fn load_folder(folder: &Path, context: usize) -> Result<Loaded, LoadError> {
+    let file = folder.display().to_string();
+    let config = folder_config(folder)?;
+    let path = folder.join("tokenizer.json");
+    let name = path.display().to_string();
+    let json = fs::read(&path).map_err(|error| LoadError::io(&name, &error))?;
+    let tokenizer = Tokenizer::from_json(&json, config.vocabulary, &name)?;
+
+    let generation: Generation = optional_json(&folder.join("generation_config.json"))?;
+    let ends = match generation.eos_token_id {
+        Some(OneOrMore::One(id)) => vec![id],
+        Some(OneOrMore::More(ids)) => ids,
+        None => Vec::new(),
+    };
+    let described: TokenizerConfig = optional_json(&folder.join("tokenizer_config.json"))?;
+    let template = described
+        .chat_template
+        .or_else(|| fs::read_to_string(folder.join("chat_template.jinja")).ok());
+    let mut weights = Safetensors::open(folder)?;
+    finish(
+        config,
+        &mut weights,
+        tokenizer,
+        ends,
+        template.as_deref(),
+        context,
+        &file,
+    )
+}
+
+fn finish(
+    config: ModelConfig,
+    weights: &mut dyn super::weights::Weights,
+    tokenizer: Tokenizer,
+    mut ends: Vec<u32>,
+    template: Option<&str>,
+    context_tokens: usize,
+    file: &str,
+) -> Result<Loaded, LoadError> {
+    let context_tokens = context_tokens.min(config.context_tokens);
+    if let Some(end) = ends.iter().find(|end| **end as usize >= config.vocabulary) {
+        let fact = format!(
+            "the tokenizer does not fit the model: text ends with the token {end}, the model has \
+             {} rows",
+            config.vocabulary
+        );
+        return Err(LoadError::malformed(file, fact));
+    }
+    let known = |names: &[&str]| -> Vec<u32> {
+        let ids = names.iter().filter_map(|name| tokenizer.special(name));
+        ids.collect()
+    };
+    ends.extend(known(&ENDS));
+    let completion_ends = ends.iter().copied().chain(known(&FRAME)).collect();
+    let chat = template.and_then(|template| ChatTemplate::find(template, &tokenizer));
+    let fim = FimTokens::find(&tokenizer);
+    let model = Qwen::load(config, weights, context_tokens, file)?;
+    Ok(Loaded {
+        model: Box::new(model),
+        tokenizer,
+        context_tokens,
+        ends: Arc::new(ends.into_iter().collect()),
+        completion_ends: Arc::new(completion_ends),
+        fim,
+        chat,
+    })
+}
+
+fn open(path: &Path) -> Result<BufReader<File>, LoadError> {
+    let file = File::open(path);
+    let file = file.map_err(|error| LoadError::io(&path.display().to_string(), &error))?;
+    Ok(BufReader::with_capacity(1 << 20, file))
+}
+
+fn folder_config(folder: &Path) -> Result<ModelConfig, LoadError> {
+    let path = folder.join("config.json");
+    let name = path.display().to_string();
+    let text = fs::read(&path).map_err(|error| LoadError::io(&name, &error))?;
+    ModelConfig::from_json(&text, &name)
+}
+
+fn optional_json<T: serde::de::DeserializeOwned + Default>(path: &Path) -> Result<T, LoadError> {
+    let name = path.display().to_string();
+    match fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text)
+            .map_err(|error| LoadError::malformed(&name, format!("it makes no sense ({error})"))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
+        Err(error) => Err(LoadError::io(&name, &error)),
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Generation {
+    eos_token_id: Option<OneOrMore>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(u32),
+    More(Vec<u32>),
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct TokenizerConfig {
+    chat_template: Option<String>,
+}

@@ -1,0 +1,280 @@
+//! Qwen's tokenizer: byte-level BPE, from a GGUF file's metadata or from tokenizer.json.
+//!
+//! Text is never searched for special tokens, so a document that contains `<|im_end|>` is encoded
+//! as those characters; prompts insert the ids of special tokens themselves.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::normalizers::unicode::NFC;
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{DecoderWrapper, NormalizerWrapper, SplitDelimiterBehavior};
+
+use super::error::LoadError;
+use super::gguf::Metadata;
+use crate::inference::{ErrorKind, GenerateError};
+use crate::prompt::Vocabulary;
+
+/// How text is split before merging, from Qwen2's tokenizer.json.
+const SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// `llama_token_type` of llama.cpp: special tokens, and tokens added by a user.
+const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
+
+/// Encoded lines are kept up to so many bytes of text: a few long documents.
+const LINE_CACHE_BYTES: usize = 2 << 20;
+
+/// A tokenizer that fits its model.
+pub struct Tokenizer {
+    /// Without any added token, so that it finds none in text.
+    plain: tokenizers::Tokenizer,
+    added: HashMap<String, u32>,
+    /// The bytes of each token, one after another, and where each ends.
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    lines: RefCell<LineCache>,
+}
+
+#[derive(Default)]
+struct LineCache {
+    tokens: HashMap<Box<str>, Box<[u32]>>,
+    bytes: usize,
+}
+
+impl Tokenizer {
+    /// From `tokenizer.ggml.*`.
+    ///
+    /// # Errors
+    /// [`LoadError`] when entries are missing, contradict each other, or describe another kind of
+    /// tokenizer.
+    pub fn from_gguf(metadata: &Metadata, file: &str) -> Result<Self, LoadError> {
+        let missing =
+            |key: &str| LoadError::malformed(file, format!("the metadata entry {key} is missing"));
+        match metadata.text("tokenizer.ggml.model") {
+            Some("gpt2") => {}
+            other => {
+                let fact = format!("its tokenizer is of the kind {other:?}, not byte-level BPE");
+                return Err(LoadError::unsupported(file, fact));
+            }
+        }
+        match metadata.text("tokenizer.ggml.pre") {
+            None | Some("qwen2") => {}
+            Some(other) => {
+                let fact = format!("its tokenizer splits text as {other:?}, not as \"qwen2\"");
+                return Err(LoadError::unsupported(file, fact));
+            }
+        }
+        let tokens = metadata
+            .texts("tokenizer.ggml.tokens")
+            .ok_or_else(|| missing("tokenizer.ggml.tokens"))?;
+        let merges = metadata
+            .texts("tokenizer.ggml.merges")
+            .ok_or_else(|| missing("tokenizer.ggml.merges"))?;
+        let kinds = metadata.integers("tokenizer.ggml.token_type");
+        if kinds.is_some_and(|kinds| kinds.len() != tokens.len()) {
+            let fact = "it has not as many token types as tokens";
+            return Err(LoadError::malformed(file, fact));
+        }
+        let is_added =
+            |id: usize| kinds.is_some_and(|kinds| matches!(kinds[id], CONTROL | USER_DEFINED));
+        let mut vocabulary = HashMap::new();
+        let mut added = HashMap::new();
+        for (id, token) in tokens.iter().enumerate() {
+            let target = if is_added(id) {
+                &mut added
+            } else {
+                &mut vocabulary
+            };
+            target.insert(token.clone(), id as u32);
+        }
+        let merges = merges
+            .iter()
+            .map(|merge| {
+                let (left, right) = merge.split_once(' ')?;
+                Some((left.to_owned(), right.to_owned()))
+            })
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| LoadError::malformed(file, "a merge is not a pair of tokens"))?;
+        let failed = |error: tokenizers::Error| {
+            LoadError::malformed(file, format!("its tokenizer is inconsistent ({error})"))
+        };
+        let model = BPE::builder()
+            .vocab_and_merges(vocabulary.clone().into_iter().collect::<Vocab>(), merges)
+            .build()
+            .map_err(failed)?;
+        let split = Split::new(
+            SplitPattern::Regex(SPLIT.to_owned()),
+            SplitDelimiterBehavior::Isolated,
+            false,
+        )
+        .map_err(failed)?;
+        let mut plain = tokenizers::Tokenizer::new(model);
+        plain
+            .with_normalizer(Some(NormalizerWrapper::from(NFC)))
+            .map_err(failed)?
+            .with_pre_tokenizer(Some(PreTokenizerWrapper::from(Sequence::new(vec![
+                split.into(),
+                ByteLevel::new(false, false, false).into(),
+            ]))));
+        Self::new(plain, &vocabulary, added, tokens.len(), file)
+    }
+
+    /// From the text of a `tokenizer.json`, for a model with `vocabulary` rows.
+    ///
+    /// # Errors
+    /// [`LoadError`] when it is malformed, of another kind, or has tokens that the model has not.
+    pub fn from_json(json: &[u8], vocabulary: usize, file: &str) -> Result<Self, LoadError> {
+        let failed = |error: tokenizers::Error| {
+            LoadError::malformed(file, format!("it is no tokenizer ({error})"))
+        };
+        let whole = tokenizers::Tokenizer::from_bytes(json).map_err(failed)?;
+        if !matches!(whole.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
+            let fact = "its tokenizer is not byte-level BPE";
+            return Err(LoadError::unsupported(file, fact));
+        }
+        let added: HashMap<String, u32> = whole
+            .get_added_tokens_decoder()
+            .into_iter()
+            .map(|(id, token)| (token.content, id))
+            .collect();
+        let mut tokens = whole.get_vocab(false);
+        tokens.retain(|token, _| !added.contains_key(token));
+        let mut plain = tokenizers::Tokenizer::new(whole.get_model().clone());
+        plain
+            .with_normalizer(whole.get_normalizer().cloned())
+            .map_err(failed)?
+            .with_pre_tokenizer(whole.get_pre_tokenizer().cloned());
+        Self::new(plain, &tokens, added, vocabulary, file)
+    }
+
+    fn new(
+        plain: tokenizers::Tokenizer,
+        tokens: &HashMap<String, u32>,
+        added: HashMap<String, u32>,
+        rows: usize,
+        file: &str,
+    ) -> Result<Self, LoadError> {
+        let byte_of = bytes_of_characters();
+        let mut texts = vec![Vec::new(); rows];
+        for (token, id) in tokens.iter().chain(&added) {
+            let Some(text) = texts.get_mut(*id as usize) else {
+                let fact = format!(
+                    "the tokenizer does not fit the model: it has the token {id}, the model has \
+                     {rows} rows"
+                );
+                return Err(LoadError::malformed(file, fact));
+            };
+            // Added tokens stand for their own text, all others are written in the byte alphabet.
+            *text = if added.contains_key(token) {
+                token.clone().into_bytes()
+            } else {
+                token
+                    .chars()
+                    .map(|character| byte_of.get(&character).copied())
+                    .collect::<Option<Vec<u8>>>()
+                    .ok_or_else(|| {
+                        let fact = format!("the token {id} is not written in the byte alphabet");
+                        LoadError::malformed(file, fact)
+                    })?
+            };
+        }
+        let single: HashSet<u8> = texts
+            .iter()
+            .filter(|text| text.len() == 1)
+            .map(|text| text[0])
+            .collect();
+        if single.len() < 256 {
+            let fact = "the tokenizer lacks some of the 256 single bytes";
+            return Err(LoadError::malformed(file, fact));
+        }
+        let ends = texts
+            .iter()
+            .scan(0, |end, text| {
+                *end += text.len();
+                Some(*end)
+            })
+            .collect();
+        Ok(Self {
+            plain,
+            added,
+            bytes: texts.concat(),
+            ends,
+            lines: RefCell::default(),
+        })
+    }
+
+    /// The bytes that a token stands for; none for a row of the model that no token uses.
+    #[must_use]
+    pub fn bytes(&self, token: u32) -> &[u8] {
+        let token = token as usize;
+        let Some(end) = self.ends.get(token) else {
+            return &[];
+        };
+        let start = token.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start..*end]
+    }
+
+    /// The ids of all added tokens, special or not.
+    pub fn added(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.added.iter().map(|(text, id)| (text.as_str(), *id))
+    }
+
+    fn encode_uncached(&self, text: &str) -> Result<Vec<u32>, GenerateError> {
+        let encoding = self.plain.encode_fast(text, false).map_err(|error| {
+            GenerateError::new(
+                ErrorKind::Backend,
+                format!("the local model's tokenizer failed ({error})"),
+                "Download the model again.",
+            )
+        })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+}
+
+impl Vocabulary for Tokenizer {
+    fn encode(&self, text: &str) -> Result<Vec<u32>, GenerateError> {
+        // Whole lines come again with every keystroke, the line being typed does not.
+        if !text.ends_with('\n') {
+            return self.encode_uncached(text);
+        }
+        if let Some(tokens) = self.lines.borrow().tokens.get(text) {
+            return Ok(tokens.to_vec());
+        }
+        let tokens = self.encode_uncached(text)?;
+        let mut lines = self.lines.borrow_mut();
+        if lines.bytes + text.len() > LINE_CACHE_BYTES {
+            *lines = LineCache::default();
+        }
+        lines.bytes += text.len();
+        lines.tokens.insert(text.into(), tokens.as_slice().into());
+        Ok(tokens)
+    }
+
+    fn special(&self, text: &str) -> Option<u32> {
+        self.added.get(text).copied()
+    }
+}
+
+/// The alphabet in which byte-level vocabularies are written: printable characters of Latin-1 stand
+/// for themselves, the other bytes for the characters from U+0100 on (`bytes_to_unicode` in GPT-2's
+/// encoder.py).
+fn bytes_of_characters() -> HashMap<char, u8> {
+    let mut next = 0x100;
+    (0..=u8::MAX)
+        .map(|byte| {
+            let printable = matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+            let character = if printable {
+                char::from(byte)
+            } else {
+                next += 1;
+                char::from_u32(next - 1).unwrap_or(char::REPLACEMENT_CHARACTER)
+            };
+            (character, byte)
+        })
+        .collect()
+}

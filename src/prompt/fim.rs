@@ -1,0 +1,127 @@
+//! Completion prompts: fill in the middle where the model knows how, else the text before.
+//!
+//! The order is prefix, suffix, middle (PSM), the one that Qwen2.5-Coder and tandem-mini were
+//! trained on: `<|file_sep|>path\n<|fim_prefix|>before<|fim_suffix|>after<|fim_middle|>`. The suffix
+//! stands behind the cursor's text, so a keystroke computes the suffix again; with the suffix first
+//! (SPM) it would not, but a model answers badly in an order it never saw. So a keystroke is kept
+//! cheap by a short suffix instead: [`SUFFIX_TOKENS`].
+
+use super::{Budget, Vocabulary, fit, too_long};
+use crate::inference::{CompleteTask, GenerateError, Snippet};
+
+/// The longest suffix. What a completion must fit to stands in the first lines after the cursor
+/// (llama.vim takes 64 lines after the cursor and 256 before); every keystroke pays for all of it.
+const SUFFIX_TOKENS: usize = 128;
+/// The suffix gets at most this part of the room, the prefix the rest (3 to 1, as llama.vim's lines
+/// and about as Continue's shares).
+const SUFFIX_SHARE: usize = 4;
+/// Snippets get what the document leaves, in steps of so many tokens: they stand first, so a change
+/// in what fits computes everything anew.
+const SNIPPET_STEP: usize = 128;
+/// Below this there is no room for a useful prompt.
+const LEAST_PROMPT: usize = 16;
+
+/// The ids of a model's special tokens for filling in the middle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FimTokens {
+    /// `<|fim_prefix|>`.
+    pub prefix: u32,
+    /// `<|fim_suffix|>`.
+    pub suffix: u32,
+    /// `<|fim_middle|>`.
+    pub middle: u32,
+    /// `<|file_sep|>`, before a file's path.
+    pub file_separator: Option<u32>,
+}
+
+impl FimTokens {
+    /// Those of `vocabulary`, if it has them.
+    #[must_use]
+    pub fn find(vocabulary: &dyn Vocabulary) -> Option<Self> {
+        Some(Self {
+            prefix: vocabulary.special("<|fim_prefix|>")?,
+            suffix: vocabulary.special("<|fim_suffix|>")?,
+            middle: vocabulary.special("<|fim_middle|>")?,
+            file_separator: vocabulary.special("<|file_sep|>"),
+        })
+    }
+}
+
+/// The prompt for `task`; with `fim: None` just the text before the cursor, after snippets and path
+/// as comments would be guesswork, so without them.
+///
+/// # Errors
+/// [`crate::inference::ErrorKind::TooLong`] when there is no room for a prompt at all.
+pub fn render(
+    task: &CompleteTask,
+    vocabulary: &dyn Vocabulary,
+    fim: Option<FimTokens>,
+    budget: Budget,
+) -> Result<Vec<u32>, GenerateError> {
+    let room = budget.prompt_tokens();
+    if room < LEAST_PROMPT {
+        return Err(too_long(budget));
+    }
+    let Some(fim) = fim else {
+        return fit::end_of(&task.prefix, room, vocabulary);
+    };
+    let mut header = match (fim.file_separator, &task.path) {
+        (Some(separator), Some(path)) => file_header(separator, path, vocabulary)?,
+        _ => Vec::new(),
+    };
+    // A path that takes a quarter of the room is none.
+    if header.len() > room / SUFFIX_SHARE {
+        header.clear();
+    }
+    let room = room - header.len() - 3;
+    let share = (room / SUFFIX_SHARE).min(SUFFIX_TOKENS);
+    let suffix = fit::beginning_of(&task.suffix, share, vocabulary)?;
+    let prefix = fit::end_of(&task.prefix, room - suffix.len(), vocabulary)?;
+    let left = room - suffix.len() - prefix.len();
+    let mut prompt = match fim.file_separator {
+        Some(separator) => {
+            let left = left - left % SNIPPET_STEP;
+            snippets(&task.snippets, separator, left, vocabulary)?
+        }
+        None => Vec::new(),
+    };
+    prompt.extend(header);
+    prompt.push(fim.prefix);
+    prompt.extend(prefix);
+    prompt.push(fim.suffix);
+    prompt.extend(suffix);
+    prompt.push(fim.middle);
+    Ok(prompt)
+}
+
+fn file_header(
+    separator: u32,
+    path: &str,
+    vocabulary: &dyn Vocabulary,
+) -> Result<Vec<u32>, GenerateError> {
+    let mut tokens = vec![separator];
+    tokens.extend(vocabulary.encode(&format!("{path}\n"))?);
+    Ok(tokens)
+}
+
+/// As many whole snippets as fit, the best nearest to the document.
+fn snippets(
+    snippets: &[Snippet],
+    separator: u32,
+    mut room: usize,
+    vocabulary: &dyn Vocabulary,
+) -> Result<Vec<u32>, GenerateError> {
+    let mut chosen = Vec::new();
+    for snippet in snippets {
+        let mut tokens = file_header(separator, &snippet.path, vocabulary)?;
+        let mut text = snippet.text.trim_end_matches('\n').to_owned();
+        text.push('\n');
+        tokens.extend(fit::beginning_of(&text, room + 1, vocabulary)?);
+        if tokens.len() <= room {
+            room -= tokens.len();
+            chosen.push(tokens);
+        }
+    }
+    chosen.reverse();
+    Ok(chosen.concat())
+}

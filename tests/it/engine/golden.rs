@@ -1,0 +1,165 @@
+//! The engine against Hugging Face `transformers` and `tokenizers`, on tiny random models
+//! (`tests/fixtures/make.py`).
+
+use std::fs;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tandem::backend::local::Logits;
+use tandem::backend::local::kv_cache::{KvCache, Sequence};
+use tandem::backend::local::loader::Loaded;
+use tandem::prompt::Vocabulary;
+
+use super::{fixture, load_fixture};
+
+/// The largest difference of a logit from float32 `transformers`.
+const TOLERANCE: f32 = 1e-3;
+
+#[derive(Deserialize)]
+struct Golden {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    input_ids: Vec<u32>,
+    logits: Vec<f32>,
+    greedy: Vec<u32>,
+}
+
+fn read<T: DeserializeOwned>(name: &str) -> T {
+    serde_json::from_slice(&fs::read(fixture(name)).unwrap()).unwrap()
+}
+
+/// Feeds what `sequence` lacks of `tokens` in blocks of `block`; the last token's logits.
+fn feed(model: &Loaded, sequence: &mut Sequence, tokens: &[u32], block: usize) -> Vec<f32> {
+    let mut logits = Vec::new();
+    while sequence.len() < tokens.len() {
+        let end = tokens.len().min(sequence.len() + block);
+        let wanted = if end == tokens.len() {
+            Logits::Last
+        } else {
+            Logits::None
+        };
+        let next = &tokens[sequence.len()..end];
+        logits = model.model.forward(next, sequence, wanted).unwrap();
+    }
+    logits
+}
+
+fn argmax(logits: &[f32]) -> u32 {
+    let best = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]));
+    best.unwrap() as u32
+}
+
+fn assert_close(got: &[f32], expected: &[f32], what: &str) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let worst = got
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
+    assert!(worst < TOLERANCE, "{what}: a logit is off by {worst}");
+}
+
+/// Logits and greedy tokens, with the prompt computed at once, in blocks and token by token, and
+/// with the cache cut back and used again.
+fn check(model: &str, golden: &str) {
+    let loaded = load_fixture(model);
+    let Golden { cases } = read(golden);
+    let mut cache = KvCache::new(loaded.model.kv_shape(), 64 << 20);
+    for (number, case) in cases.iter().enumerate() {
+        let prompt = &case.input_ids;
+        for block in [512, 7, 1] {
+            let what = format!("{model}, case {number}, blocks of {block}");
+            let mut sequence = Sequence::new(loaded.model.kv_shape());
+            let logits = feed(&loaded, &mut sequence, prompt, block);
+            assert_close(&logits, &case.logits, &what);
+            // Rewinding into the prompt and computing the rest again changes nothing.
+            sequence.truncate(prompt.len() / 2);
+            let again = feed(&loaded, &mut sequence, prompt, block);
+            assert_close(&again, &case.logits, &format!("{what}, rewound"));
+        }
+        for reuse in [false, true] {
+            let what = format!("{model}, case {number}, reuse {reuse}");
+            let mut tokens = prompt.clone();
+            for _ in &case.greedy {
+                let mut sequence = if reuse {
+                    cache.acquire(&tokens).unwrap()
+                } else {
+                    Sequence::new(loaded.model.kv_shape())
+                };
+                if reuse && tokens.len() > prompt.len() {
+                    assert_eq!(sequence.len(), tokens.len() - 1, "{what}");
+                }
+                let logits = feed(&loaded, &mut sequence, &tokens, 64);
+                tokens.push(argmax(&logits));
+                cache.release(sequence);
+            }
+            assert_eq!(tokens[prompt.len()..], case.greedy, "{what}");
+        }
+    }
+}
+
+#[test]
+fn qwen3_from_gguf_is_hugging_faces() {
+    check("qwen3-tiny.gguf", "qwen3-tiny.golden.json");
+}
+
+#[test]
+fn qwen3_from_a_quantized_gguf_is_hugging_faces() {
+    check("qwen3-tiny-q8_0.gguf", "qwen3-tiny-q8_0.golden.json");
+}
+
+#[test]
+fn qwen3_from_safetensors_is_hugging_faces() {
+    check("qwen3-tiny", "qwen3-tiny.golden.json");
+}
+
+#[test]
+fn qwen2_from_gguf_is_hugging_faces() {
+    check("qwen2-tiny.gguf", "qwen2-tiny.golden.json");
+}
+
+#[test]
+fn qwen2_from_sharded_safetensors_is_hugging_faces() {
+    check("qwen2-tiny", "qwen2-tiny.golden.json");
+}
+
+#[derive(Deserialize)]
+struct Sample {
+    text: String,
+    /// Encoded by a tokenizer without added tokens.
+    plain: Vec<u32>,
+    /// Encoded with special tokens recognised.
+    with_special: Vec<u32>,
+}
+
+#[test]
+fn the_tokenizer_is_hugging_faces_and_text_holds_no_special_tokens() {
+    let samples: Vec<Sample> = read("tokenizer.golden.json");
+    assert!(samples.iter().any(|s| s.plain != s.with_special));
+    for model in ["qwen3-tiny.gguf", "qwen3-tiny", "qwen2-tiny.gguf"] {
+        let tokenizer = load_fixture(model).tokenizer;
+        for sample in &samples {
+            // Twice: the second answer comes from the cache of lines.
+            for _ in 0..2 {
+                let tokens = tokenizer.encode(&sample.text).unwrap();
+                assert_eq!(tokens, sample.plain, "{model}: {:?}", sample.text);
+            }
+            let bytes: Vec<u8> = sample
+                .with_special
+                .iter()
+                .flat_map(|token| tokenizer.bytes(*token).to_vec())
+                .collect();
+            let plain: Vec<u8> = sample
+                .plain
+                .iter()
+                .flat_map(|token| tokenizer.bytes(*token).to_vec())
+                .collect();
+            assert_eq!(bytes, plain, "special tokens stand for their own text");
+        }
+        assert_eq!(tokenizer.special("<|im_end|>"), Some(375));
+        assert_eq!(tokenizer.special("not a token"), None);
+    }
+}

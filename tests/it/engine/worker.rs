@@ -1,0 +1,282 @@
+//! The model's thread with a model that does as it is told: order, cancels, failures.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use tandem::backend::local::kv_cache::{KvShape, Sequence};
+use tandem::backend::local::loader::Loaded;
+use tandem::backend::local::tokenizer::Tokenizer;
+use tandem::backend::local::worker::{Worker, WorkerOptions};
+use tandem::backend::local::{LanguageModel, Logits};
+use tandem::inference::{
+    ErrorKind, Event, FinishReason, GenerateError, GenerateRequest, Health, Priority, TokenStream,
+};
+use tandem::prompt::Vocabulary;
+use tokio_util::sync::CancellationToken;
+
+use super::backend::complete;
+use super::fixture;
+
+const ROWS: usize = 384;
+
+/// What the model does, and what it has done.
+#[derive(Default)]
+struct Script {
+    /// While set, every forward pass waits for a permit.
+    gated: AtomicBool,
+    forwards: AtomicUsize,
+    loads: AtomicUsize,
+    panics: AtomicBool,
+    not_finite: AtomicBool,
+    /// Says something else with every pass.
+    wavers: AtomicBool,
+}
+
+struct Fake {
+    script: Arc<Script>,
+    permits: Receiver<()>,
+    says: u32,
+}
+
+impl LanguageModel for Fake {
+    fn kv_shape(&self) -> KvShape {
+        KvShape {
+            layers: 1,
+            heads: 1,
+            head_dim: 2,
+        }
+    }
+
+    fn forward(
+        &self,
+        tokens: &[u32],
+        sequence: &mut Sequence,
+        _: Logits,
+    ) -> Result<Vec<f32>, GenerateError> {
+        if self.script.gated.load(Ordering::SeqCst) {
+            let _ = self.permits.recv_timeout(Duration::from_secs(20));
+        }
+        let passes = self.script.forwards.fetch_add(1, Ordering::SeqCst);
+        assert!(!self.script.panics.load(Ordering::SeqCst), "as told");
+        sequence.reserve(tokens.len()).unwrap();
+        sequence.push(tokens);
+        let mut logits = vec![0.0; ROWS];
+        logits[self.says as usize] = 1.0;
+        if self.script.not_finite.load(Ordering::SeqCst) {
+            logits[7] = f32::NAN;
+        }
+        if self.script.wavers.load(Ordering::SeqCst) {
+            logits[passes % ROWS] = 2.0;
+        }
+        Ok(logits)
+    }
+}
+
+struct Rig {
+    worker: Worker,
+    script: Arc<Script>,
+    permits: SyncSender<()>,
+}
+
+impl Rig {
+    /// A worker whose model says `a` without end.
+    fn new(script: Script) -> Self {
+        let script = Arc::new(script);
+        let (permits, receiver) = sync_channel(1024);
+        let mut receiver = Some(receiver);
+        let told = Arc::clone(&script);
+        let load = move || {
+            told.loads.fetch_add(1, Ordering::SeqCst);
+            let json = fs::read(fixture("qwen3-tiny/tokenizer.json")).unwrap();
+            let tokenizer = Tokenizer::from_json(&json, ROWS, "tokenizer.json")?;
+            let says = tokenizer.encode("a").unwrap()[0];
+            Ok(Loaded {
+                model: Box::new(Fake {
+                    script: Arc::clone(&told),
+                    permits: receiver.take().unwrap_or_else(|| sync_channel(1).1),
+                    says,
+                }),
+                tokenizer,
+                context_tokens: 2000,
+                ends: Arc::default(),
+                completion_ends: Arc::default(),
+                fim: None,
+                chat: None,
+            })
+        };
+        let options = WorkerOptions {
+            kv_cache_bytes: 1 << 20,
+            idle_unload: Duration::from_mins(10),
+        };
+        let worker = Worker::start(Box::new(load), options, Health::Unloaded).unwrap();
+        Self {
+            worker,
+            script,
+            permits,
+        }
+    }
+
+    /// Loaded and probed; from here on the model takes one step a permit.
+    async fn gated() -> Self {
+        let rig = Self::new(Script::default());
+        rig.worker.warm_up();
+        let mut health = rig.worker.health();
+        let healthy = |health: &Health| matches!(health, Health::Healthy { .. });
+        health.wait_for(healthy).await.unwrap();
+        rig.script.gated.store(true, Ordering::SeqCst);
+        rig
+    }
+
+    fn allow(&self, steps: usize) {
+        for _ in 0..steps {
+            self.permits.send(()).unwrap();
+        }
+    }
+
+    fn generate(&self, request: GenerateRequest, cancel: &CancellationToken) -> TokenStream {
+        let cancel = cancel.child_token();
+        let (sender, stream) = TokenStream::channel(cancel.clone());
+        self.worker.submit(request, cancel, sender);
+        stream
+    }
+}
+
+fn ask(max_tokens: usize, priority: Priority) -> GenerateRequest {
+    GenerateRequest {
+        priority,
+        ..complete("let x = ", "", max_tokens)
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_takes_effect_within_one_token() {
+    let rig = Rig::gated().await;
+    let cancel = CancellationToken::new();
+    let mut stream = rig.generate(ask(500, Priority::Inline), &cancel);
+    rig.allow(1);
+    assert_eq!(stream.next().await, Some(Event::Delta("a".into())));
+    let before = rig.script.forwards.load(Ordering::SeqCst);
+    cancel.cancel();
+    // The next one is served although the first asked for 499 tokens more; at most one of those
+    // was in the making.
+    let second = rig.generate(ask(2, Priority::Inline), &CancellationToken::new());
+    rig.allow(3);
+    let second = second.collect().await.unwrap();
+    assert_eq!(second.text, "aa");
+    assert!(rig.script.forwards.load(Ordering::SeqCst) - before <= 3);
+    let Some(Event::Failed(error)) = stream.next().await else {
+        panic!("no terminal event")
+    };
+    assert_eq!(error.kind, ErrorKind::Cancelled);
+}
+
+#[tokio::test]
+async fn a_more_urgent_request_goes_first_and_the_other_goes_on() {
+    let rig = Rig::gated().await;
+    let never = CancellationToken::new();
+    let mut tool = rig.generate(ask(40, Priority::Tool), &never);
+    rig.allow(1);
+    assert_eq!(tool.next().await, Some(Event::Delta("a".into())));
+    let background = rig.generate(ask(3, Priority::Background), &never);
+    let inline = rig.generate(ask(4, Priority::Inline), &never);
+    // One step of the tool's answer may have begun.
+    rig.allow(5);
+    let inline = inline.collect().await.unwrap();
+    assert_eq!(inline.text, "aaaa");
+    rig.script.gated.store(false, Ordering::SeqCst);
+    rig.allow(1);
+    let tool = tool.collect().await.unwrap();
+    assert_eq!(tool.text.len(), 39);
+    assert_eq!(tool.finish.reason, FinishReason::Length);
+    assert_eq!(background.collect().await.unwrap().text, "aaa");
+}
+
+#[tokio::test]
+async fn a_reader_that_stands_still_keeps_nobody_waiting() {
+    let rig = Rig::new(Script::default());
+    let never = CancellationToken::new();
+    let unread = rig.generate(ask(900, Priority::Inline), &never);
+    for _ in 0..3 {
+        let answer = rig.generate(ask(2, Priority::Tool), &never);
+        assert_eq!(answer.collect().await.unwrap().text, "aa");
+    }
+    assert_eq!(unread.collect().await.unwrap().text.len(), 900);
+}
+
+#[tokio::test]
+async fn a_panic_in_the_model_fails_the_request_and_not_the_thread() {
+    let rig = Rig::gated().await;
+    let never = CancellationToken::new();
+    let first = rig.generate(ask(5, Priority::Inline), &never);
+    rig.script.panics.store(true, Ordering::SeqCst);
+    rig.allow(1);
+    let error = first.collect().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Backend);
+    let health = rig.worker.health();
+    let Health::Failed { retry_after, .. } = health.borrow().clone() else {
+        panic!("not failed")
+    };
+    assert!(retry_after.is_some());
+    // The thread answers, and does not load again at once.
+    let again = rig.generate(ask(5, Priority::Inline), &never);
+    assert_eq!(again.collect().await.unwrap_err(), error);
+    assert_eq!(rig.script.loads.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_generate_is_never_healthy() {
+    for script in [
+        Script {
+            not_finite: true.into(),
+            ..Script::default()
+        },
+        Script {
+            wavers: true.into(),
+            ..Script::default()
+        },
+        Script {
+            panics: true.into(),
+            ..Script::default()
+        },
+    ] {
+        let rig = Rig::new(script);
+        let answer = rig.generate(ask(5, Priority::Inline), &CancellationToken::new());
+        let error = answer.collect().await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Backend);
+        let health = rig.worker.health();
+        assert!(matches!(*health.borrow(), Health::Failed { .. }));
+    }
+}
+
+#[tokio::test]
+async fn numbers_that_are_not_finite_fail_one_answer() {
+    let rig = Rig::gated().await;
+    let never = CancellationToken::new();
+    rig.script.not_finite.store(true, Ordering::SeqCst);
+    rig.allow(1);
+    let answer = rig.generate(ask(5, Priority::Inline), &never);
+    let error = answer.collect().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Backend);
+}
+
+#[tokio::test]
+async fn a_full_queue_says_so_at_once_and_cancelled_requests_leave_it() {
+    let rig = Rig::gated().await;
+    let cancel = CancellationToken::new();
+    let streams: Vec<TokenStream> = (0..65)
+        .map(|_| rig.generate(ask(5, Priority::Inline), &cancel))
+        .collect();
+    let refused = rig.generate(ask(5, Priority::Inline), &CancellationToken::new());
+    assert_eq!(
+        refused.collect().await.unwrap_err().kind,
+        ErrorKind::Unavailable
+    );
+    cancel.cancel();
+    drop(streams);
+    let served = rig.generate(ask(2, Priority::Inline), &CancellationToken::new());
+    rig.allow(4);
+    assert_eq!(served.collect().await.unwrap().text, "aa");
+}
