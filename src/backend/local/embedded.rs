@@ -4,4 +4,4 @@
 pub const NAME: &str = "tandem-mini";
 
 /// Its GGUF file.
-pub const TANDEM_MINI: &[u8] = include_bytes!("../../../tests/fixtures/qwen3-tiny-q8_0.gguf");
+pub const TANDEM_MINI: &[u8] = include_bytes!("../../../models/tandem-mini/tandem-mini.gguf");

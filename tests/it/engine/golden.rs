@@ -2,13 +2,16 @@
 //! (`tests/fixtures/make.py`).
 
 use std::fs;
+use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tandem::backend::local::Logits;
+use tandem::backend::local::detokenizer::Detokenizer;
 use tandem::backend::local::kv_cache::{KvCache, Sequence};
-use tandem::backend::local::loader::Loaded;
-use tandem::prompt::Vocabulary;
+use tandem::backend::local::loader::{Loaded, load};
+use tandem::backend::local::{Logits, ModelSource};
+use tandem::inference::{CompleteTask, CompletionShape};
+use tandem::prompt::{Budget, Vocabulary, fim};
 
 use super::{fixture, load_fixture};
 
@@ -161,5 +164,81 @@ fn the_tokenizer_is_hugging_faces_and_text_holds_no_special_tokens() {
         }
         assert_eq!(tokenizer.special("<|im_end|>"), Some(375));
         assert_eq!(tokenizer.special("not a token"), None);
+    }
+}
+
+#[derive(Deserialize)]
+struct MiniGolden {
+    cases: Vec<MiniCase>,
+}
+
+#[derive(Deserialize)]
+struct MiniCase {
+    name: String,
+    path: Option<String>,
+    prefix: String,
+    suffix: String,
+    prompt_ids: Vec<u32>,
+    greedy_ids: Vec<u32>,
+    first_top5: Vec<(u32, f32)>,
+}
+
+/// Prompts, logits and greedy answers of the shipped model, as its own folder records them.
+#[test]
+fn tandem_mini_answers_as_it_was_shipped() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tandem-mini/golden.json");
+    let golden: MiniGolden = serde_json::from_slice(&fs::read(golden).unwrap()).unwrap();
+    let loaded = load(&ModelSource::embedded(), 1024).unwrap();
+    for case in &golden.cases {
+        let task = CompleteTask {
+            path: case.path.clone(),
+            language: String::new(),
+            prefix: case.prefix.as_str().into(),
+            suffix: case.suffix.as_str().into(),
+            snippets: Vec::new(),
+            shape: CompletionShape::Auto,
+        };
+        let budget = Budget {
+            context_tokens: 1024,
+            max_tokens: case.greedy_ids.len(),
+        };
+        let prompt = fim::render(&task, &loaded.tokenizer, loaded.fim, budget).unwrap();
+        assert_eq!(prompt, case.prompt_ids, "{}", case.name);
+        let mut sequence = Sequence::new(loaded.model.kv_shape());
+        let mut tokens = prompt.clone();
+        for (step, expected) in case.greedy_ids.iter().enumerate() {
+            let logits = feed(&loaded, &mut sequence, &tokens, 64);
+            if step == 0 {
+                for (token, logit) in &case.first_top5 {
+                    let got = logits[*token as usize];
+                    assert!((got - logit).abs() < TOLERANCE, "{}: {got}", case.name);
+                }
+            }
+            assert_eq!(argmax(&logits), *expected, "{}, step {step}", case.name);
+            tokens.push(*expected);
+        }
+    }
+}
+
+/// Random tokens and their decoding by Hugging Face `tokenizers`.
+#[derive(Deserialize)]
+struct Decoded {
+    tokens: Vec<u32>,
+    text: String,
+}
+
+#[test]
+fn pieces_of_random_tokens_make_hugging_faces_text() {
+    let cases: Vec<Decoded> = read("detokenizer.golden.json");
+    assert!(cases.iter().any(|case| case.text.contains('\u{fffd}')));
+    let tokenizer = load_fixture("qwen3-tiny").tokenizer;
+    for case in cases {
+        let mut detokenizer = Detokenizer::default();
+        let pieces: Vec<String> = case
+            .tokens
+            .iter()
+            .map(|token| detokenizer.push(tokenizer.bytes(*token)))
+            .collect();
+        assert_eq!(pieces.concat(), case.text);
     }
 }
