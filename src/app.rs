@@ -7,10 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
+
 use crate::backend::claude::ClaudeBackend;
+use crate::backend::local::{LocalBackend, ModelSource};
 use crate::backend::scripted::{Script, ScriptedBackend};
 use crate::config::{Configuration, Layers};
-use crate::inference::BackendKind;
+use crate::inference::{Backend, BackendKind};
 use crate::router::{Backends, Router};
 
 /// What a session is made of.
@@ -46,7 +49,7 @@ impl App {
         let configuration = Arc::new(Configuration::new(layers));
         let backends = match scripted {
             Some(answer) => answer.backends(),
-            None => backends(&configuration, state_folder),
+            None => backends(&configuration, state_folder)?,
         };
         let router = Arc::new(Router::new(configuration.settings(), backends.clone()));
         Ok(Self {
@@ -70,11 +73,27 @@ impl ScriptedAnswer {
     }
 }
 
-fn backends(configuration: &Configuration, state_folder: Option<PathBuf>) -> Backends {
+fn backends(
+    configuration: &Configuration,
+    state_folder: Option<PathBuf>,
+) -> anyhow::Result<Backends> {
     let settings = configuration.settings();
-    let claude = ClaudeBackend::new(settings, state_folder);
-    Backends {
-        claude: Some(Arc::new(claude)),
-        ..Backends::default()
-    }
+    let local = settings.borrow().local.clone();
+    let open = |source: ModelSource| -> anyhow::Result<Arc<dyn Backend>> {
+        let backend = LocalBackend::open(source, &local)
+            .context("the system refuses a thread for the model")?;
+        Ok(Arc::new(backend))
+    };
+    Ok(Backends {
+        local: local
+            .model
+            .as_deref()
+            .map(|path| open(ModelSource::at(path)))
+            .transpose()?,
+        embedded: local
+            .embedded
+            .then(|| open(ModelSource::embedded()))
+            .transpose()?,
+        claude: Some(Arc::new(ClaudeBackend::new(settings, state_folder))),
+    })
 }
