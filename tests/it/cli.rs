@@ -432,3 +432,76 @@ fn a_reader_that_leaves_is_no_error() {
     let ran = Ran::from(child.wait_with_output().unwrap());
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn the_model_inside_the_program_completes_code_and_says_so() {
+    let home = Home::new();
+    home.write(
+        "a.py",
+        "def add(a, b):\n    return \n\n\ndef sub(a, b):\n    return a - b\n",
+    );
+    let ran = home.run(&["complete", "a.py:2", "--json", "--local-only"]);
+    let json = ran.json();
+    // Whether it has anything to say here is the model's affair; that it was asked is not.
+    assert!(matches!(ran.code, Some(0 | 3)), "{ran:?}");
+    assert_eq!(json["backend"], "embedded", "{json}");
+    assert_eq!(json["model"], "tandem-mini", "{json}");
+    let ran = home.run(&["complete", "a.py:2", "--local-only", "--no-embedded"]);
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    let ran = home.run(&["complete", "a.py:2", "--model", "nowhere.gguf", "--json"]);
+    assert_eq!(ran.json()["backend"], "embedded", "falls back: {ran:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_a_session_in_good_order() {
+    for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
+        let home = Home::new();
+        let mut child = home
+            .command(&["lsp", "--scripted-answer", "x"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Its first answer says that it listens to signals by now.
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"capabilities":{}}}"#;
+        let mut stdin = child.stdin.take().unwrap();
+        write!(stdin, "Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut first = [0; 14];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
+        assert_eq!(&first, b"Content-Length");
+        let killed = Command::new("kill")
+            .args([signal, &child.id().to_string()])
+            .status();
+        assert!(killed.unwrap().success());
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{signal}");
+        drop(stdin);
+    }
+}
+
+#[test]
+fn the_first_byte_decides_what_is_spoken() {
+    let home = Home::new();
+    let lsp = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"capabilities":{}}}"#;
+    let lsp = format!("Content-Length: {}\r\n\r\n{lsp}", lsp.len());
+    let ran = home.run_with_input(&["--stdio", "--scripted-answer", "x"], &lsp);
+    assert!(ran.stdout.starts_with("Content-Length: "), "{ran:?}");
+    assert_eq!(ran.code, Some(1), "the client left without `shutdown`");
+    let mcp = concat!(
+        r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","#,
+        r#""capabilities":{},"clientInfo":{"name":"t","version":"0"}}}"#,
+        "\n"
+    );
+    let ran = home.run_with_input(&["--scripted-answer", "x"], mcp);
+    let first: Value = serde_json::from_str(ran.stdout.lines().next().unwrap_or_default()).unwrap();
+    assert_eq!(
+        (first["id"].as_i64(), ran.code),
+        (Some(1), Some(0)),
+        "{ran:?}"
+    );
+    let ran = home.run_with_input(&[], "hello");
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""));
+    assert!(ran.stderr.contains("tandem lsp"), "{ran:?}");
+}
