@@ -124,7 +124,7 @@ impl Call<'_> {
         events: &EventSender,
         tally: &mut Tally,
     ) -> Result<Finish, GenerateError> {
-        let limit = self.settings.first_byte_timeout;
+        let limit = bounded(self.settings.first_byte_timeout);
         let deadline = Instant::now() + limit;
         let mut failures = 0;
         loop {
@@ -174,7 +174,7 @@ impl Call<'_> {
                 return Err(Failure::passing(failure::connection(host, error)));
             }
             Err(_) => {
-                let limit = self.settings.first_byte_timeout;
+                let limit = bounded(self.settings.first_byte_timeout);
                 return Err(Failure::lasting(failure::too_slow("no answer", limit)));
             }
         };
@@ -225,7 +225,7 @@ impl Call<'_> {
         let status = response.status();
         let may_pass = retry::may_pass(status, response.headers());
         let retry_after = retry::wish(response.headers(), SystemTime::now());
-        let deadline = Instant::now() + self.settings.idle_timeout;
+        let deadline = Instant::now() + bounded(self.settings.idle_timeout);
         let mut body = Vec::new();
         while body.len() < ERROR_BODY_BYTES
             && let Ok(Ok(Some(bytes))) = timeout_at(deadline, response.chunk()).await
@@ -247,7 +247,7 @@ impl Call<'_> {
         tally: &mut Tally,
         has_text: &mut bool,
     ) -> Result<Finish, Failure> {
-        let idle = self.settings.idle_timeout;
+        let idle = bounded(self.settings.idle_timeout);
         let most_bytes = self.max_tokens * STREAM_BYTES_A_TOKEN + STREAM_BYTES_BESIDES;
         let mut bytes_read = 0;
         let mut parser = SseParser::default();
@@ -322,6 +322,11 @@ impl Call<'_> {
             }
         }
     }
+}
+
+/// A limit as configured, which may be longer than any clock goes.
+fn bounded(limit: Duration) -> Duration {
+    limit.min(ANSWER_LIMIT)
 }
 
 async fn pass(events: &EventSender, text: String) -> Result<(), Failure> {

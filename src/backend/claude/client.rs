@@ -33,7 +33,7 @@ impl Clients {
         let way = Way {
             tls: url.scheme() == "https",
             this_machine: is_this_machine(url),
-            connect_timeout,
+            connect_timeout: connect_timeout.min(super::call::ANSWER_LIMIT),
         };
         if let Some((kept, client)) = &*self.kept()
             && *kept == way

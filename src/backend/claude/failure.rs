@@ -229,6 +229,10 @@ pub fn status(
                 "Select less text and ask again.",
             )
         }
+        // An error that is not in the API's form comes from another server on the way.
+        400..=499 if kind.is_empty() && !matches!(status.as_u16(), 408 | 409 | 429) => {
+            not_the_api(format_args!("status {}", status.as_u16()))
+        }
         400..=499 if !matches!(status.as_u16(), 408 | 409 | 429) => GenerateError::new(
             ErrorKind::InvalidRequest,
             format!(
@@ -378,7 +382,7 @@ mod tests {
             "the key sk-key is wrong",
         ] {
             let body = ApiError {
-                kind: String::new(),
+                kind: "invalid_request_error".into(),
                 message: message.into(),
             };
             let error = status(StatusCode::BAD_REQUEST, Some(&body), &prompt(), "sk-key");

@@ -116,7 +116,11 @@ impl<'a> Body<'a> {
             .collect();
         Self {
             model: wanted.model,
-            max_tokens: (wanted.max_tokens.max(1) + room).min(MOST_TOKENS),
+            max_tokens: wanted
+                .max_tokens
+                .max(1)
+                .saturating_add(room)
+                .min(MOST_TOKENS),
             stream: true,
             system: match prompt.system.as_str() {
                 "" => Vec::new(),

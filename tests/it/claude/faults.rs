@@ -79,7 +79,7 @@ async fn errors_without_the_documented_body() {
             ..error(400, "")
         };
         let expected = Expected {
-            kind: ErrorKind::InvalidRequest,
+            kind: ErrorKind::Backend,
             text: "",
             tries: 1,
         };

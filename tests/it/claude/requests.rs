@@ -137,6 +137,23 @@ async fn an_answer_at_its_longest_says_so() {
 }
 
 #[tokio::test]
+async fn limits_beyond_every_clock_are_limits_all_the_same() {
+    let rig = Rig::saying("fine").await;
+    rig.set(|settings| {
+        settings.claude.connect_timeout = Duration::MAX;
+        settings.claude.first_byte_timeout = Duration::MAX;
+        settings.claude.idle_timeout = Duration::MAX;
+        settings.claude.max_tokens = usize::MAX;
+        settings.claude.retries = u32::MAX;
+        settings.claude.daily_spend_cap_usd = f64::INFINITY;
+    });
+    let mut longest = chat("Hi");
+    longest.max_tokens = usize::MAX;
+    longest.effort = Effort::High;
+    assert_eq!(rig.ask(longest).await.0, "fine");
+}
+
+#[tokio::test]
 async fn settings_are_followed_as_they_change() {
     let rig = Rig::saying("old").await;
     assert_eq!(rig.ask(chat("Hi")).await.0, "old");
