@@ -4,6 +4,7 @@
 
 mod ignores;
 mod names;
+mod secrets;
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,12 @@ pub enum Denial {
     /// The file is not in the workspace.
     #[error("this file is outside the workspace")]
     OutsideWorkspace,
+    /// A secret was recognised in the text.
+    #[error("a secret is recognised in the text (rule `{rule}`)")]
+    Secret {
+        /// The rule that recognised it.
+        rule: String,
+    },
     /// Nobody could look.
     #[error("it could not be examined")]
     Unexaminable,
@@ -55,6 +62,10 @@ impl Denial {
             }
             Self::SensitiveName | Self::OutsideWorkspace => {
                 "Set `local.model`: a model on this machine may see it."
+            }
+            Self::Secret { .. } => {
+                "Take the secret out of the text, set `local.model`, or set \
+                 `privacy.allow-secrets: true` in your own configuration."
             }
             Self::Unexaminable => "Try again; if it happens twice, look at the log.",
         }
@@ -98,21 +109,51 @@ impl Examiner {
         privacy: &PrivacySettings,
     ) -> Evidence {
         let place = Place::new(origin.workspace.as_deref(), privacy);
-        let file = |file: &Path| self.file(file, &place);
-        let snippets = match &request.task {
-            Task::Complete(task) => task
-                .snippets
-                .iter()
-                .map(|snippet| snippet.file.as_deref().and_then(file))
-                .collect(),
-            Task::Chat(_) | Task::Edit(_) => Vec::new(),
+        let of_file = |file: Option<&Path>| file.and_then(|file| self.file(file, &place));
+        let of_text = |text: &str| {
+            if privacy.allow_secrets {
+                return None;
+            }
+            match secrets::find(text) {
+                Ok(rule) => rule.map(|rule| Denial::Secret { rule }),
+                Err(secrets::Unreadable) => Some(Denial::Unexaminable),
+            }
+        };
+        // The parts of a document are joined as they stand in it, so that a secret with the cursor
+        // in its middle is one.
+        let (text, snippets) = match &request.task {
+            Task::Complete(task) => {
+                let snippets = task.snippets.iter().map(|snippet| {
+                    of_file(snippet.file.as_deref()).or_else(|| of_text(&snippet.text))
+                });
+                (
+                    format!("{}{}", task.prefix, task.suffix),
+                    snippets.collect(),
+                )
+            }
+            Task::Chat(task) => {
+                let messages = task.messages.iter().map(|message| message.text.as_str());
+                let parts: Vec<&str> = task.system.as_deref().into_iter().chain(messages).collect();
+                (parts.join("\n"), Vec::new())
+            }
+            Task::Edit(task) => {
+                let parts = [
+                    &*task.before,
+                    &*task.selection,
+                    &*task.after,
+                    "\n",
+                    &task.instruction,
+                ];
+                (parts.concat(), Vec::new())
+            }
         };
         Evidence {
             request: origin
                 .file
                 .iter()
                 .chain(&origin.also)
-                .find_map(|path| file(path)),
+                .find_map(|file| of_file(Some(file)))
+                .or_else(|| of_text(&text)),
             snippets,
         }
     }
