@@ -311,3 +311,6 @@ fn remember(recent: &mut VecDeque<bool>, fault: bool, window: usize) {
     }
     recent.push_back(fault);
 }
+
+#[cfg(test)]
+mod tests;

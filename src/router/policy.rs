@@ -359,3 +359,6 @@ impl OffDevice {
         self.0.generate(request.0, cancel)
     }
 }
+
+#[cfg(test)]
+mod tests;

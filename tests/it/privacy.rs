@@ -355,7 +355,9 @@ async fn pieces_of_denied_files_are_dropped_for_claude_and_kept_for_the_device()
 
     let (_folder, root) = repository();
     write(&root.join(".gitignore"), "hidden.rs\n");
-    let seen: Arc<Mutex<Vec<(BackendKind, Vec<String>)>>> = Arc::default();
+    /// Which backend was given which pieces.
+    type Seen = Mutex<Vec<(BackendKind, Vec<String>)>>;
+    let seen: Arc<Seen> = Arc::default();
     let spy = |kind: BackendKind, error: Option<ErrorKind>| {
         let seen = Arc::clone(&seen);
         ScriptedBackend::new(kind, move |request: &GenerateRequest| {
