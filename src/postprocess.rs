@@ -1,6 +1,8 @@
 //! From what a model said to what a person would keep. Pure.
 
+mod brackets;
 mod completion;
+mod place;
 mod stop;
 mod text;
 
@@ -23,11 +25,6 @@ fn is_crlf(parts: &[&str]) -> bool {
         .iter()
         .find_map(|part| part.find('\n').map(|at| part[..at].ends_with('\r')))
         .unwrap_or(false)
-}
-
-/// `text` with line feeds alone.
-fn to_lf(text: &str) -> String {
-    text.replace("\r\n", "\n")
 }
 
 /// `text`, which has line feeds alone, with the document's line ends.

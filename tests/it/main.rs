@@ -10,6 +10,7 @@ mod config;
 mod engine;
 mod lsp;
 mod mcp;
+mod postprocess;
 mod privacy;
 mod router;
 mod stdio;

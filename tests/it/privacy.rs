@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
+use tandem::backend::scripted::{Script, ScriptedBackend};
 use tandem::config::{Mode, PrivacySettings, Settings};
 use tandem::inference::{
     BackendKind, Effort, EmptyReason, ErrorKind, GenerateRequest, Message, Role, Snippet, Task,
@@ -12,6 +14,9 @@ use tandem::router::{Answer, NoAnswer, RouteRequest};
 use super::router::{
     World, automatic, chat, claude, complete, edit, embedded, failing, started, with_mode,
 };
+
+/// Which backend was given which pieces.
+type Seen = Mutex<Vec<(BackendKind, Vec<String>)>>;
 
 /// A folder that is a git repository as far as ignore files go.
 fn repository() -> (tempfile::TempDir, PathBuf) {
@@ -350,13 +355,8 @@ async fn ordinary_code_is_not_taken_for_a_secret() {
 
 #[tokio::test(start_paused = true)]
 async fn pieces_of_denied_files_are_dropped_for_claude_and_kept_for_the_device() {
-    use std::sync::{Arc, Mutex};
-    use tandem::backend::scripted::{Script, ScriptedBackend};
-
     let (_folder, root) = repository();
     write(&root.join(".gitignore"), "hidden.rs\n");
-    /// Which backend was given which pieces.
-    type Seen = Mutex<Vec<(BackendKind, Vec<String>)>>;
     let seen: Arc<Seen> = Arc::default();
     let spy = |kind: BackendKind, error: Option<ErrorKind>| {
         let seen = Arc::clone(&seen);

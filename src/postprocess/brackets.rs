@@ -1,0 +1,301 @@
+//! Brackets and quotes around a cursor, read without a parser: enough to tell what is open, for
+//! the common comment and string syntaxes.
+
+/// How a language writes comments and strings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Syntax {
+    line_comment: &'static str,
+    block_comment: bool,
+    /// Whether `'` starts a string, or only a character that ends soon (Rust has lifetimes).
+    single_quotes: bool,
+    backticks: bool,
+    triple_quotes: bool,
+}
+
+/// Where in the text a place is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Within {
+    Code,
+    LineComment,
+    BlockComment,
+    /// A string that ends with this quote.
+    Text(char),
+    /// A string that ends with three of this quote.
+    Triple(char),
+}
+
+/// What is open at a cursor.
+#[derive(Debug)]
+pub(super) struct Brackets {
+    syntax: Option<Syntax>,
+    pub(super) within: Within,
+    /// Brackets that the text before opens and does not close, innermost first.
+    open: Vec<char>,
+    /// How many of those, from the innermost, the text after leaves open.
+    closable: usize,
+}
+
+impl Syntax {
+    /// By the LSP identifier of the language; `None` for prose and markup, in which brackets and
+    /// quotes mean nothing certain.
+    fn of(language: &str) -> Option<Self> {
+        let c = Self {
+            line_comment: "//",
+            block_comment: true,
+            single_quotes: true,
+            backticks: false,
+            triple_quotes: false,
+        };
+        Some(match language {
+            "plaintext" | "markdown" | "mdx" | "restructuredtext" | "latex" | "tex" | "html"
+            | "xml" | "svg" | "vue" | "svelte" | "astro" | "git-commit" | "git-rebase" | "log"
+            | "diff" | "csv" => return None,
+            "rust" | "ocaml" | "fsharp" => Self {
+                single_quotes: false,
+                ..c
+            },
+            "javascript" | "javascriptreact" | "typescript" | "typescriptreact" | "go" => Self {
+                backticks: true,
+                ..c
+            },
+            "python" => Self {
+                line_comment: "#",
+                block_comment: false,
+                triple_quotes: true,
+                ..c
+            },
+            "ruby" | "shellscript" | "yaml" | "toml" | "perl" | "r" | "makefile" | "dockerfile"
+            | "elixir" | "julia" | "coffeescript" | "powershell" | "nix" | "cmake" | "gdscript" => {
+                Self {
+                    line_comment: "#",
+                    block_comment: false,
+                    ..c
+                }
+            }
+            "lua" | "sql" | "haskell" | "elm" => Self {
+                line_comment: "--",
+                block_comment: false,
+                single_quotes: language != "haskell",
+                ..c
+            },
+            "clojure" | "lisp" | "scheme" | "racket" => Self {
+                line_comment: ";",
+                block_comment: false,
+                single_quotes: false,
+                ..c
+            },
+            _ => c,
+        })
+    }
+
+    /// Reads `text` from `within` on, hands each bracket in code to `bracket` with its place until
+    /// that says stop, and tells where the text ends.
+    fn read(
+        self,
+        text: &str,
+        mut within: Within,
+        mut bracket: impl FnMut(usize, char) -> bool,
+    ) -> Within {
+        let mut rest = text;
+        while let Some(first) = rest.chars().next() {
+            let at = text.len() - rest.len();
+            let mut length = first.len_utf8();
+            within = match within {
+                Within::Code => {
+                    if rest.starts_with(self.line_comment) {
+                        Within::LineComment
+                    } else if self.block_comment && rest.starts_with("/*") {
+                        length = 2;
+                        Within::BlockComment
+                    } else {
+                        match first {
+                            '"' | '\'' if self.triple_quotes && is_triple(rest, first) => {
+                                length = 3;
+                                Within::Triple(first)
+                            }
+                            '"' => Within::Text('"'),
+                            '\'' if self.single_quotes => Within::Text('\''),
+                            '\'' => {
+                                length = character_literal(rest).unwrap_or(length);
+                                Within::Code
+                            }
+                            '`' if self.backticks => Within::Text('`'),
+                            '(' | ')' | '[' | ']' | '{' | '}' => {
+                                if !bracket(at, first) {
+                                    return Within::Code;
+                                }
+                                Within::Code
+                            }
+                            _ => Within::Code,
+                        }
+                    }
+                }
+                Within::LineComment if first == '\n' => Within::Code,
+                Within::LineComment => within,
+                Within::BlockComment if rest.starts_with("*/") => {
+                    length = 2;
+                    Within::Code
+                }
+                Within::BlockComment => within,
+                Within::Text(_) | Within::Triple(_) if first == '\\' => {
+                    length += rest[length..].chars().next().map_or(0, char::len_utf8);
+                    within
+                }
+                Within::Text(quote) if first == quote => Within::Code,
+                // A string that its line does not end was none.
+                Within::Text(quote) if first == '\n' && quote != '`' => Within::Code,
+                Within::Text(_) => within,
+                Within::Triple(quote) if is_triple(rest, quote) => {
+                    length = 3;
+                    Within::Code
+                }
+                Within::Triple(_) => within,
+            };
+            rest = &rest[length..];
+        }
+        within
+    }
+}
+
+impl Brackets {
+    /// What is open between `prefix` and `suffix` in `language`.
+    pub(super) fn around(language: &str, prefix: &str, suffix: &str) -> Self {
+        let syntax = Syntax::of(language);
+        let Some(known) = syntax else {
+            return Self {
+                syntax,
+                within: Within::Code,
+                open: Vec::new(),
+                closable: 0,
+            };
+        };
+        let mut open = Vec::new();
+        let within = known.read(prefix, Within::Code, |_, bracket| {
+            if let Some(opener) = opener_of(bracket) {
+                // What does not match was opened before the text begins, or is not understood.
+                if let Some(at) = open.iter().rposition(|one| *one == opener) {
+                    open.truncate(at);
+                }
+            } else {
+                open.push(bracket);
+            }
+            true
+        });
+        open.reverse();
+        let mut inner = 0_usize;
+        let mut closed = Vec::new();
+        known.read(suffix, within, |_, bracket| {
+            match opener_of(bracket) {
+                None => inner += 1,
+                Some(_) if inner > 0 => inner -= 1,
+                Some(opener) => closed.push(opener),
+            }
+            closed.len() <= open.len()
+        });
+        Self {
+            syntax,
+            within,
+            closable: closable(&open, &closed),
+            open,
+        }
+    }
+
+    /// Where `text`, inserted at the cursor, first closes something that is not open or that the
+    /// text after closes itself.
+    pub(super) fn first_excess(&self, text: &str) -> Option<usize> {
+        let syntax = self.syntax.filter(|_| self.within == Within::Code)?;
+        let mut own = Vec::new();
+        let mut closed = 0;
+        let mut excess = None;
+        syntax.read(text, Within::Code, |at, bracket| {
+            let Some(opener) = opener_of(bracket) else {
+                own.push(bracket);
+                return true;
+            };
+            let fits = match own.pop() {
+                Some(last) => last == opener,
+                None => {
+                    closed += 1;
+                    closed <= self.closable && self.open.get(closed - 1) == Some(&opener)
+                }
+            };
+            if !fits {
+                excess = Some(at);
+            }
+            fits
+        });
+        excess
+    }
+
+    /// Where `text` first ends the string that the cursor is in.
+    pub(super) fn end_of_string(&self, text: &str) -> Option<usize> {
+        let Within::Text(quote) = self.within else {
+            return None;
+        };
+        let mut escaped = false;
+        text.char_indices().find_map(|(at, character)| {
+            let ends = character == quote && !escaped;
+            escaped = character == '\\' && !escaped;
+            ends.then_some(at)
+        })
+    }
+
+    /// Whether the text after the cursor closes anything that the text before opens.
+    pub(super) fn suffix_closes(&self) -> bool {
+        self.closable < self.open.len()
+    }
+
+    /// Whether brackets can be judged at the cursor.
+    pub(super) fn judges(&self) -> bool {
+        self.syntax.is_some() && self.within == Within::Code
+    }
+}
+
+/// How many of `open` (innermost first) are left open by a text that closes `closed` (in its
+/// order). Where both are whole the lengths tell; where one was cut at its far end the kinds do.
+fn closable(open: &[char], closed: &[char]) -> usize {
+    let agrees = |left: usize| {
+        open[left..]
+            .iter()
+            .zip(closed)
+            .all(|(open, closed)| open == closed)
+    };
+    let by_length = open.len().saturating_sub(closed.len());
+    if agrees(by_length) {
+        return by_length;
+    }
+    (0..=open.len()).find(|left| agrees(*left)).unwrap_or(0)
+}
+
+fn opener_of(bracket: char) -> Option<char> {
+    match bracket {
+        ')' => Some('('),
+        ']' => Some('['),
+        '}' => Some('{'),
+        _ => None,
+    }
+}
+
+fn is_triple(text: &str, quote: char) -> bool {
+    let mut characters = text.chars();
+    (0..3).all(|_| characters.next() == Some(quote))
+}
+
+/// The length of the character literal that `text` starts with, `None` if it starts with a
+/// lifetime.
+fn character_literal(text: &str) -> Option<usize> {
+    let mut characters = text.char_indices().skip(1);
+    let (_, first) = characters.next()?;
+    if first == '\\' {
+        // The longest is `'\u{10FFFF}'`.
+        return characters
+            .skip(1)
+            .take(10)
+            .find(|(_, character)| *character == '\'')
+            .map(|(at, _)| at + 1);
+    }
+    characters
+        .next()
+        .filter(|(_, character)| *character == '\'')
+        .map(|(at, _)| at + 1)
+}

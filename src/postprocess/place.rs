@@ -1,0 +1,97 @@
+//! What stands around a cursor, as far as a completion must agree with it.
+
+use super::brackets::Brackets;
+use crate::inference::{CompleteTask, CompletionShape};
+
+/// Lines of the document that are compared with a completion: one before, a few after.
+const NEXT_LINES: usize = 3;
+
+/// The place of a cursor.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// The cursor's line up to the cursor.
+    pub(super) line_before: String,
+    /// The cursor's line from the cursor on, without its end.
+    pub(super) line_after: String,
+    /// The last line before the cursor's that is not blank.
+    pub(super) previous: Option<String>,
+    /// The first lines after the cursor's that are not blank.
+    pub(super) next: Vec<String>,
+    pub(super) brackets: Brackets,
+    pub(super) one_line: bool,
+    /// The most lines of a completion.
+    pub(super) most_lines: usize,
+    /// Whether lines that belong to the cursor's surroundings, not to what was begun, may follow.
+    pub(super) siblings: bool,
+    pub(super) markdown: bool,
+}
+
+/// The most lines of a completion whose shape the place decides: a screen's third. More is rarely
+/// read before it is accepted or refused.
+const AUTO_LINES: usize = 16;
+
+/// The most lines where as many were asked for as belong together.
+const LINES: usize = 80;
+
+impl Place {
+    pub(super) fn of(task: &CompleteTask) -> Self {
+        let prefix = task.prefix.replace('\r', "");
+        let suffix = task.suffix.replace('\r', "");
+        let (before, line_before) = prefix.rsplit_once('\n').unwrap_or(("", &prefix));
+        let (line_after, after) = suffix.split_once('\n').unwrap_or((&suffix, ""));
+        let brackets = Brackets::around(&task.language, &prefix, &suffix);
+        let one_line = match task.shape {
+            CompletionShape::OneLine => true,
+            CompletionShape::Lines => false,
+            CompletionShape::Auto => {
+                // Text follows on the line, unless it only closes what was opened just before.
+                let between = line_before.trim_end().ends_with(['{', '(', '[', ':'])
+                    && line_after.trim().chars().all(|c| ")]};,".contains(c));
+                !line_after.trim().is_empty() && !between
+            }
+        };
+        Self {
+            previous: before
+                .lines()
+                .next_back()
+                .filter(|line| !line.trim().is_empty())
+                .map(|line| line.trim_end().to_owned()),
+            next: after
+                .lines()
+                .filter(|line| !line.trim().is_empty())
+                .take(NEXT_LINES)
+                .map(|line| line.trim_end().to_owned())
+                .collect(),
+            line_before: line_before.to_owned(),
+            line_after: line_after.to_owned(),
+            brackets,
+            one_line,
+            most_lines: match task.shape {
+                CompletionShape::Lines => LINES,
+                CompletionShape::Auto | CompletionShape::OneLine => AUTO_LINES,
+            },
+            siblings: task.shape == CompletionShape::Lines,
+            markdown: matches!(task.language.as_str(), "markdown" | "mdx"),
+        }
+    }
+}
+
+/// The width of a line's indentation, a tab to the next multiple of four: only compared with each
+/// other, and files that mix both mostly mean four.
+pub(super) fn indentation(line: &str) -> usize {
+    let mut width = 0;
+    for character in line.chars() {
+        match character {
+            ' ' => width += 1,
+            '\t' => width = width / 4 * 4 + 4,
+            _ => break,
+        }
+    }
+    width
+}
+
+/// Whether a line says enough to be recognised when it comes again.
+pub(super) fn is_distinctive(line: &str) -> bool {
+    let letters = line.chars().filter(|c| c.is_alphabetic()).count();
+    letters >= 4 && line.chars().filter(|c| !c.is_whitespace()).count() >= 8
+}
