@@ -6,9 +6,9 @@
 pub(super) struct Syntax {
     line_comment: &'static str,
     block_comment: bool,
-    /// Whether `'` starts a string, or only a character that ends soon (Rust has lifetimes).
-    single_quotes: bool,
-    backticks: bool,
+    /// The quotes that start a string. Without `'` among them, that one starts a character which
+    /// ends soon, or none at all (Rust has lifetimes).
+    quotes: &'static str,
     triple_quotes: bool,
 }
 
@@ -42,20 +42,16 @@ impl Syntax {
         let c = Self {
             line_comment: "//",
             block_comment: true,
-            single_quotes: true,
-            backticks: false,
+            quotes: "\"'",
             triple_quotes: false,
         };
         Some(match language {
             "plaintext" | "markdown" | "mdx" | "restructuredtext" | "latex" | "tex" | "html"
             | "xml" | "svg" | "vue" | "svelte" | "astro" | "git-commit" | "git-rebase" | "log"
             | "diff" | "csv" => return None,
-            "rust" | "ocaml" | "fsharp" => Self {
-                single_quotes: false,
-                ..c
-            },
+            "rust" | "ocaml" | "fsharp" => Self { quotes: "\"", ..c },
             "javascript" | "javascriptreact" | "typescript" | "typescriptreact" | "go" => Self {
-                backticks: true,
+                quotes: "\"'`",
                 ..c
             },
             "python" => Self {
@@ -75,13 +71,13 @@ impl Syntax {
             "lua" | "sql" | "haskell" | "elm" => Self {
                 line_comment: "--",
                 block_comment: false,
-                single_quotes: language != "haskell",
+                quotes: if language == "haskell" { "\"" } else { "\"'" },
                 ..c
             },
             "clojure" | "lisp" | "scheme" | "racket" => Self {
                 line_comment: ";",
                 block_comment: false,
-                single_quotes: false,
+                quotes: "\"",
                 ..c
             },
             _ => c,
@@ -113,13 +109,11 @@ impl Syntax {
                                 length = 3;
                                 Within::Triple(first)
                             }
-                            '"' => Within::Text('"'),
-                            '\'' if self.single_quotes => Within::Text('\''),
+                            quote if self.quotes.contains(quote) => Within::Text(quote),
                             '\'' => {
                                 length = character_literal(rest).unwrap_or(length);
                                 Within::Code
                             }
-                            '`' if self.backticks => Within::Text('`'),
                             '(' | ')' | '[' | ']' | '{' | '}' => {
                                 if !bracket(at, first) {
                                     return Within::Code;
@@ -131,12 +125,10 @@ impl Syntax {
                     }
                 }
                 Within::LineComment if first == '\n' => Within::Code,
-                Within::LineComment => within,
                 Within::BlockComment if rest.starts_with("*/") => {
                     length = 2;
                     Within::Code
                 }
-                Within::BlockComment => within,
                 Within::Text(_) | Within::Triple(_) if first == '\\' => {
                     length += rest[length..].chars().next().map_or(0, char::len_utf8);
                     within
@@ -144,12 +136,14 @@ impl Syntax {
                 Within::Text(quote) if first == quote => Within::Code,
                 // A string that its line does not end was none.
                 Within::Text(quote) if first == '\n' && quote != '`' => Within::Code,
-                Within::Text(_) => within,
                 Within::Triple(quote) if is_triple(rest, quote) => {
                     length = 3;
                     Within::Code
                 }
-                Within::Triple(_) => within,
+                Within::LineComment
+                | Within::BlockComment
+                | Within::Text(_)
+                | Within::Triple(_) => within,
             };
             rest = &rest[length..];
         }
@@ -212,12 +206,11 @@ impl Brackets {
                 own.push(bracket);
                 return true;
             };
-            let fits = match own.pop() {
-                Some(last) => last == opener,
-                None => {
-                    closed += 1;
-                    closed <= self.closable && self.open.get(closed - 1) == Some(&opener)
-                }
+            let fits = if let Some(last) = own.pop() {
+                last == opener
+            } else {
+                closed += 1;
+                closed <= self.closable && self.open.get(closed - 1) == Some(&opener)
             };
             if !fits {
                 excess = Some(at);

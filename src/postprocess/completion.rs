@@ -15,6 +15,9 @@ const LONGEST_CYCLE: usize = 4;
 /// an answer: shorter ones repeat by right (`foo(foo(x))`).
 const LEAST_ECHO: usize = 8;
 
+/// What opens and closes a Markdown fence. Only seen where a line begins: doc comments hold it too.
+const FENCE: &str = "```";
+
 /// What a line that goes on with the cursor's block begins with, besides brackets.
 const CONTINUATIONS: &[&str] = &[
     "else", "elif", "elsif", "elseif", "except", "finally", "catch", "rescue", "ensure", "end",
@@ -25,6 +28,7 @@ const CONTINUATIONS: &[&str] = &[
 #[derive(Debug)]
 pub struct CompletionFilter {
     stops: StopSequences,
+    fence: StopSequences,
     place: Place,
     crlf: bool,
     text: String,
@@ -58,6 +62,7 @@ impl CompletionFilter {
     pub fn new(task: &CompleteTask, stops: &[String]) -> Self {
         Self {
             stops: StopSequences::new(stops),
+            fence: StopSequences::new(&[format!("\n{FENCE}")]),
             place: Place::of(task),
             crlf: is_crlf(&[&task.prefix, &task.suffix]),
             text: String::new(),
@@ -70,7 +75,13 @@ impl CompletionFilter {
         if !self.enough {
             self.text.extend(text.chars().filter(|c| *c != '\r'));
             self.enough = self.text.len() > MOST_BYTES
-                || self.keep(&self.text, false).ended_by != EndedBy::Nothing;
+                || match self.stops.find(&self.text) {
+                    Found::StopAt(_) => true,
+                    // What may turn out to be a stop sequence is not judged yet.
+                    Found::ClearTo(at) => {
+                        self.keep(&self.text[..at], false).ended_by != EndedBy::Nothing
+                    }
+                };
         }
         if self.enough {
             Progress::Enough
@@ -90,7 +101,7 @@ impl CompletionFilter {
         if self.text.trim().is_empty() {
             return Err(EmptyReason::OnlyWhitespace);
         }
-        let kept = self.keep(&self.text, !self.enough);
+        let kept = self.keep(&self.text, true);
         let text = &self.text[kept.start..kept.end];
         if text.trim().is_empty() {
             return Err(match kept.ended_by {
@@ -111,64 +122,96 @@ impl CompletionFilter {
     /// What of `whole` is kept. `ended` says that nothing more comes, so that a last line without
     /// its end is a line.
     fn keep(&self, whole: &str, ended: bool) -> Kept {
-        let start = self.start(whole);
-        let text = &whole[start..];
-        let stop = match self.stops.find(text) {
-            Found::StopAt(at) => Some((at, EndedBy::Shape)),
-            Found::ClearTo(_) => None,
+        let (whole, mut ended_by) = match self.stops.find(whole) {
+            Found::StopAt(at) => (&whole[..at], EndedBy::Shape),
+            Found::ClearTo(_) => (whole, EndedBy::Nothing),
         };
-        let fence = (start > 0 && is_fence(whole))
-            .then(|| text.find("```"))
+        let whole = match self.fence_end(whole) {
+            Some(Found::StopAt(at)) => {
+                ended_by = EndedBy::Shape;
+                &whole[..at]
+            }
+            Some(Found::ClearTo(at)) if !ended => &whole[..at],
+            Some(Found::ClearTo(_)) | None => whole,
+        };
+        let start = self.start(whole);
+        let mut kept = &whole[start..];
+        // Within lines first, so that the lines are judged as they are left.
+        if let Some((at, by)) = self.within_lines(kept) {
+            (kept, ended_by) = (&kept[..at], by);
+        }
+        let ended = ended || ended_by != EndedBy::Nothing;
+        let by_lines = self.by_lines(kept, ended).into_iter();
+        let cut = by_lines.chain(by_cycles(kept, ended));
+        if let Some((at, by)) = cut.min_by_key(|(at, _)| *at) {
+            (kept, ended_by) = (&kept[..at], by);
+        }
+        if (ended || ended_by != EndedBy::Nothing)
+            && let Some(at) = self.overlap(kept)
+        {
+            (kept, ended_by) = (&kept[..at], EndedBy::Suffix);
+        }
+        Kept {
+            start,
+            end: start + kept.len(),
+            ended_by,
+        }
+    }
+
+    /// Where the Markdown fence around the answer ends, `None` where there is no fence.
+    fn fence_end(&self, whole: &str) -> Option<Found> {
+        let opening = self.fence_line(whole)?;
+        let found = self.fence.find(&whole[opening..]);
+        Some(match found {
+            Found::StopAt(at) => Found::StopAt(opening + at),
+            Found::ClearTo(at) => Found::ClearTo(opening + at),
+        })
+    }
+
+    /// The length of the line that opens a Markdown fence around the answer, without its end;
+    /// `None` where there is no such line yet.
+    fn fence_line(&self, whole: &str) -> Option<usize> {
+        (!self.place.markdown && whole.starts_with(FENCE))
+            .then(|| whole.find('\n'))
             .flatten()
-            .map(|at| (at, EndedBy::Shape));
-        let excess = self.place.brackets.first_excess(text).map(|at| {
-            let by = if self.place.brackets.suffix_closes() {
+    }
+
+    /// Where the answer ends within a line: before what the text after the cursor closes itself, or
+    /// all that follows on the cursor's line.
+    fn within_lines(&self, text: &str) -> Option<(usize, EndedBy)> {
+        let place = &self.place;
+        let excess = place.brackets.first_excess(text).map(|at| {
+            let by = if place.brackets.suffix_closes() {
                 EndedBy::Suffix
             } else {
                 EndedBy::Shape
             };
             (at, by)
         });
-        let quote = self
-            .place
-            .line_after
-            .chars()
-            .next()
-            .zip(self.place.brackets.end_of_string(text))
-            .filter(|(quote, at)| text[*at..].starts_with(*quote))
-            .map(|(_, at)| (at, EndedBy::Suffix));
-        let cuts = [
-            stop,
-            fence,
-            excess,
-            quote,
-            self.by_lines(text, ended),
-            self.by_cycles(text, ended),
-        ];
-        let (mut end, mut ended_by) = cuts
-            .into_iter()
+        let follows = place.line_after.trim_end();
+        let quote = place
+            .brackets
+            .end_of_string(text)
+            .filter(|at| follows.chars().next() == text[*at..].chars().next());
+        let line = text.split('\n').next().unwrap_or(text);
+        let again = (follows.trim().len() >= 3)
+            .then(|| line.find(follows.trim_start()))
             .flatten()
-            .min_by_key(|(at, _)| *at)
-            .unwrap_or((text.len(), EndedBy::Nothing));
-        if let Some(at) = self.overlap(&text[..end], ended || ended_by != EndedBy::Nothing) {
-            (end, ended_by) = (at, EndedBy::Suffix);
-        }
-        Kept {
-            start,
-            end: start + end,
-            ended_by,
-        }
+            .filter(|at| self.is_apart(&line[..*at], follows));
+        let suffix = quote.into_iter().chain(again).min();
+        let suffix = suffix.map(|at| (at, EndedBy::Suffix));
+        excess.into_iter().chain(suffix).min_by_key(|(at, _)| *at)
     }
 
     /// Where the answer begins: after a Markdown fence, a repeated beginning of the cursor's line,
     /// and a space that is there already.
     fn start(&self, whole: &str) -> usize {
-        let mut start = 0;
-        if !self.place.markdown && is_fence(whole) {
-            match whole.find('\n') {
-                Some(line) => start = line + 1,
-                None => return whole.len(),
-            }
+        let mut start = self
+            .fence_line(whole)
+            .map_or(0, |line| (line + 1).min(whole.len()));
+        if start == 0 && !self.place.markdown && whole.starts_with(FENCE) {
+            // The opening line is not complete.
+            return whole.len();
         }
         let echo = self.place.line_before.trim_start();
         if echo.trim_end().len() >= LEAST_ECHO && echo.contains(' ') {
@@ -188,7 +231,17 @@ impl CompletionFilter {
     /// previous one.
     fn by_lines(&self, text: &str, ended: bool) -> Option<(usize, EndedBy)> {
         let place = &self.place;
-        let begun = !place.line_before.trim().is_empty();
+        if place.one_line {
+            let (line, ended) = match text.split_once('\n') {
+                Some((line, _)) => (line, true),
+                None => (text, ended),
+            };
+            let full = format!("{}{line}", place.line_before);
+            let repeats = ended.then(|| self.repeats(&full, 0)).flatten();
+            let at_end = (line.len() < text.len()).then_some((line.len(), EndedBy::Shape));
+            return repeats.map(|by| (0, by)).or(at_end);
+        }
+        let mut begun = !place.line_before.trim().is_empty();
         let mut base = begun.then(|| indentation(&place.line_before));
         let mut after_blank = false;
         let mut kept_any = false;
@@ -199,7 +252,7 @@ impl CompletionFilter {
             at += line.len();
             let whole = line.ends_with('\n') || ended;
             let line = line.trim_end_matches('\n');
-            if number > 0 && (place.one_line || number >= place.most_lines) {
+            if number > 0 && number >= place.most_lines {
                 return Some((cut, EndedBy::Shape));
             }
             let full = if number == 0 {
@@ -212,6 +265,14 @@ impl CompletionFilter {
                 continue;
             }
             let width = indentation(&full);
+            if base.is_some_and(|base| width < base)
+                && self.place.brackets.judges()
+                && is_closing(&full)
+            {
+                // It closes what is open around the cursor, and what is beyond belongs elsewhere.
+                base = Some(width);
+                begun = true;
+            }
             let base = *base.get_or_insert(width);
             if number > 0 && kept_any {
                 let sibling = width == base && !continues(&full);
@@ -227,19 +288,15 @@ impl CompletionFilter {
             kept_any = true;
             after_blank = false;
         }
-        // At the first line's end nothing more of one line can come.
-        (place.one_line && text.contains('\n'))
-            .then(|| text.find('\n').map(|at| (at, EndedBy::Shape)))
-            .flatten()
+        None
     }
 
     /// Whether a line is one of those around the cursor come again.
     fn repeats(&self, line: &str, number: usize) -> Option<EndedBy> {
         let line = line.trim_end();
         let next = self.place.next.first();
-        let brackets_only = line.trim().chars().all(|c| "()[]{};,".contains(c));
         // Brackets are judged by what they close, where that can be told.
-        let tells = !brackets_only || !self.place.brackets.judges();
+        let tells = !is_closing(line) || !self.place.brackets.judges();
         if let Some(next) = next
             && tells
             && self.place.line_after.trim().is_empty()
@@ -258,55 +315,13 @@ impl CompletionFilter {
         None
     }
 
-    /// Where the answer starts to go round in circles.
-    fn by_cycles(&self, text: &str, ended: bool) -> Option<(usize, EndedBy)> {
-        let mut lines: Vec<(usize, &str)> = Vec::new();
-        let mut at = 0;
-        for line in text.split_inclusive('\n') {
-            if line.ends_with('\n') || ended {
-                lines.push((at, line.trim_end()));
-            }
-            at += line.len();
-        }
-        for end in 1..=lines.len() {
-            let seen = &lines[..end];
-            for cycle in 1..=LONGEST_CYCLE {
-                // A single line may come twice by right; not three times, nor several lines twice.
-                let times = if cycle == 1 { 3 } else { 2 };
-                let Some(from) = end.checked_sub(cycle * times) else {
-                    continue;
-                };
-                let (first, rest) = seen[from..].split_at(cycle);
-                let again = rest
-                    .chunks(cycle)
-                    .all(|one| one.iter().map(|(_, l)| l).eq(first.iter().map(|(_, l)| l)));
-                if again && first.iter().any(|(_, line)| is_distinctive(line)) {
-                    return Some((rest[0].0, EndedBy::Prefix));
-                }
-            }
-        }
-        None
-    }
-
     /// Where the end of `text` is the beginning of what follows on the cursor's line.
-    fn overlap(&self, text: &str, ended: bool) -> Option<usize> {
-        let follows = self.place.line_after.trim_end();
-        if follows.is_empty() || text.contains('\n') {
-            return None;
-        }
-        // All that follows comes again: whatever the model says after that is beyond the line.
-        if follows.trim().len() >= 3
-            && let Some(at) = text
-                .find(follows)
-                .or_else(|| text.find(follows.trim_start()))
-            && self.is_apart(&text[..at], &text[at..])
-        {
-            return Some(at);
-        }
-        if !ended {
-            return None;
-        }
+    fn overlap(&self, text: &str) -> Option<usize> {
         let text = text.trim_end();
+        let follows = self.place.line_after.trim_end();
+        if text.contains('\n') {
+            return None;
+        }
         let lengths = follows.char_indices().map(|(at, c)| at + c.len_utf8());
         lengths.rev().find_map(|length| {
             let (again, beyond) = follows.split_at(length);
@@ -338,9 +353,39 @@ impl CompletionFilter {
     }
 }
 
-/// Whether an answer begins with a Markdown fence.
-fn is_fence(text: &str) -> bool {
-    text.starts_with("```")
+/// Where the answer starts to go round in circles.
+fn by_cycles(text: &str, ended: bool) -> Option<(usize, EndedBy)> {
+    let mut lines: Vec<(usize, &str)> = Vec::new();
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        if line.ends_with('\n') || ended {
+            lines.push((at, line.trim()));
+        }
+        at += line.len();
+    }
+    for end in 1..=lines.len() {
+        let seen = &lines[..end];
+        for cycle in 1..=LONGEST_CYCLE {
+            // A single line may come twice by right; not three times, nor several lines twice.
+            let times = if cycle == 1 { 3 } else { 2 };
+            let Some(from) = end.checked_sub(cycle * times) else {
+                continue;
+            };
+            let (first, rest) = seen[from..].split_at(cycle);
+            let again = rest
+                .chunks(cycle)
+                .all(|one| one.iter().map(|(_, l)| l).eq(first.iter().map(|(_, l)| l)));
+            if again && first.iter().any(|(_, line)| is_distinctive(line)) {
+                return Some((rest[0].0, EndedBy::Prefix));
+            }
+        }
+    }
+    None
+}
+
+/// Whether a line only closes brackets.
+fn is_closing(line: &str) -> bool {
+    line.trim().chars().all(|c| ")]};,".contains(c))
 }
 
 /// Whether a line at a block's own indentation goes on with the block.

@@ -41,7 +41,7 @@ fn cases(text: &str) -> Vec<Case> {
                 for line in lines.iter().filter(|line| !line.trim().is_empty()) {
                     let (key, value) = line.split_once(": ").unwrap();
                     match key {
-                        "language" => case.language = value.to_owned(),
+                        "language" => value.clone_into(&mut case.language),
                         "stop" => case.stop.push(value.replace("\\n", "\n")),
                         "shape" => {
                             case.shape = match value {
@@ -301,7 +301,7 @@ proptest! {
                 prop_assert!(!text.trim().is_empty());
                 prop_assert!(!text.contains("<end>"));
                 if shape == CompletionShape::OneLine {
-                    prop_assert!(!text.contains('\n'));
+                    prop_assert!(!text.contains('\n'), "{:?}", text);
                 }
                 if text.contains("\r\n") {
                     prop_assert_eq!(text.matches('\n').count(), text.matches("\r\n").count());
