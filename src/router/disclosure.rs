@@ -65,7 +65,7 @@ impl Denial {
             }
             Self::Secret { .. } => {
                 "Take the secret out of the text, set `local.model`, or set \
-                 `privacy.allow-secrets: true` in your own configuration."
+                 `privacy.allow_secrets: true` in your own configuration."
             }
             Self::Unexaminable => "Try again; if it happens twice, look at the log.",
         }

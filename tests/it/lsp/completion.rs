@@ -83,7 +83,7 @@ async fn a_selected_popup_entry_is_extended_in_its_own_range() {
 
 #[tokio::test(start_paused = true)]
 async fn popups_say_who_answered_and_stand_last() {
-    let mut lsp = Setup::saying("_string()\nmore").start().await;
+    let mut lsp = Setup::saying("_string()\n        .more()").start().await;
     lsp.open(URI, "rust", "    x.to\n").await;
     let result = lsp
         .call(
@@ -106,7 +106,7 @@ async fn popups_say_who_answered_and_stand_last() {
         item["textEdit"],
         json!({
             "range": {"start": {"line": 0, "character": 6}, "end": {"line": 0, "character": 8}},
-            "newText": "to_string()\nmore",
+            "newText": "to_string()\n        .more()",
         })
     );
     lsp.finish().await;
