@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use tower_lsp::lsp_types::notification::{DidChangeConfiguration, Notification};
 use tower_lsp::lsp_types::request::{RegisterCapability, WorkspaceConfiguration};
 use tower_lsp::lsp_types::{
-    ConfigurationItem, ConfigurationParams, MessageType, Registration, RegistrationParams,
+    ConfigurationItem, ConfigurationParams, MessageType, Registration, RegistrationParams, Url,
 };
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, PROJECT_FILE};
 
 use super::server::Server;
 
@@ -88,6 +88,14 @@ pub async fn take_folders(server: &Server) {
         .configuration
         .set_folders(server.workspace_folders());
     tell(server, &taken.err().unwrap_or_default()).await;
+}
+
+/// Takes `textDocument/didSave`: a project's file is in force once it is saved.
+pub async fn saved(server: &Server, uri: &Url) {
+    if uri.path().rsplit('/').next() == Some(PROJECT_FILE) {
+        take_folders(server).await;
+        server.status.announce().await;
+    }
 }
 
 async fn warn(server: &Server, why: &ConfigError) {

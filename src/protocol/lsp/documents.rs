@@ -78,12 +78,20 @@ pub struct Refused {
 }
 
 impl Snapshot {
-    /// Its file, where it is in one.
+    /// Its file, where it is in one. A notebook's cell, an older state under version control and the
+    /// like have schemes of their own and hold a file's text all the same, so what holds for the
+    /// file must hold for them: their path counts.
     #[must_use]
     pub fn file(&self) -> Option<PathBuf> {
-        (self.uri.scheme() == "file")
-            .then(|| self.uri.to_file_path().ok())
-            .flatten()
+        if self.uri.scheme() == "untitled" || self.uri.cannot_be_a_base() {
+            return None;
+        }
+        let local = Url::parse("file:///").ok().map(|mut file| {
+            file.set_path(self.uri.path());
+            file
+        });
+        let with_host = self.uri.to_file_path().ok();
+        with_host.or_else(|| local?.to_file_path().ok())
     }
 }
 
@@ -343,6 +351,35 @@ mod tests {
             send(&documents, &[json!({"text": "whole"})]).unwrap();
             assert_eq!(state(&documents), State::Good);
             assert_eq!(text(&documents), "whole");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn text_of_a_file_has_that_files_path_under_any_scheme() {
+        for (uri, expected) in [
+            ("file:///work/a%20b.rs", Some("/work/a b.rs")),
+            ("file://server/share/.env", Some("/share/.env")),
+            (
+                "vscode-notebook-cell:/work/n.ipynb#W0",
+                Some("/work/n.ipynb"),
+            ),
+            (
+                "git:/work/.env?%7B%22ref%22%3A%22HEAD%22%7D",
+                Some("/work/.env"),
+            ),
+            ("untitled:Untitled-1", None),
+            ("untitled:/work/new.rs", None),
+            ("mailto:somebody", None),
+        ] {
+            let documents = Documents::default();
+            documents
+                .open(json!({"textDocument": {
+                    "uri": uri, "languageId": "rust", "version": 1, "text": "",
+                }}))
+                .unwrap();
+            let file = documents.get(&uri.parse().unwrap()).unwrap().file();
+            assert_eq!(file.as_deref(), expected.map(std::path::Path::new), "{uri}");
         }
     }
 

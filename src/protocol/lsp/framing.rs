@@ -80,14 +80,23 @@ impl<R: AsyncBufRead + Unpin> Frames<R> {
         Ok((read == length).then_some(Frame::Body(body)))
     }
 
-    /// A line with its end, or as much of an overlong one as may be a header.
+    /// A line with its end. Of an overlong one, only the last part: a header may stand there.
     async fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
-        let read = (&mut self.input)
-            .take(MAX_LINE_BYTES as u64)
-            .read_until(b'\n', &mut line)
-            .await?;
-        Ok((read > 0).then_some(line))
+        loop {
+            let read = (&mut self.input)
+                .take(MAX_LINE_BYTES as u64)
+                .read_until(b'\n', &mut line)
+                .await?;
+            if read == 0 || line.ends_with(b"\n") {
+                return Ok((!line.is_empty()).then_some(line));
+            }
+            if line.len() > MAX_LINE_BYTES {
+                line.drain(..line.len() - MAX_LINE_BYTES);
+                // Whatever is cut, the rest is not the start of a line.
+                line[0] = b'?';
+            }
+        }
     }
 }
 
@@ -203,9 +212,14 @@ mod tests {
 
     #[test]
     fn a_long_run_of_garbage_is_one_frame() {
-        let mut input = "x".repeat(100_000);
-        input.push_str("\nContent-Length: 2\r\n\r\n{}");
-        check(&input, &["?", "{}"]);
+        for count in [4_090, 100_000] {
+            for end in ["\n", ""] {
+                let garbage = "x".repeat(count);
+                let input = format!("{garbage}{end}Content-Length: 2\r\n\r\n{{}}");
+                check(&input, &["?", "{}"]);
+            }
+        }
+        check(&"x".repeat(5_000), &["?"]);
     }
 
     proptest! {

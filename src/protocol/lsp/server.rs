@@ -10,8 +10,8 @@ use tower_lsp::LanguageServer;
 use tower_lsp::jsonrpc::Result;
 use tower_lsp::lsp_types::{
     CodeAction, CodeActionParams, CodeActionResponse, CompletionParams, CompletionResponse,
-    DidChangeConfigurationParams, DidChangeWorkspaceFoldersParams, ExecuteCommandParams,
-    InitializeParams, InitializeResult, InitializedParams, ServerInfo, Url,
+    DidChangeConfigurationParams, DidChangeWorkspaceFoldersParams, DidSaveTextDocumentParams,
+    ExecuteCommandParams, InitializeParams, InitializeResult, InitializedParams, ServerInfo, Url,
 };
 
 use super::Session;
@@ -196,6 +196,10 @@ impl LanguageServer for Handlers {
 
     async fn shutdown(&self) -> Result<()> {
         Ok(())
+    }
+
+    async fn did_save(&self, params: DidSaveTextDocumentParams) {
+        configuration::saved(&self.0, &params.text_document.uri).await;
     }
 
     async fn did_change_configuration(&self, params: DidChangeConfigurationParams) {

@@ -96,3 +96,36 @@ async fn settings_may_come_with_the_handshake() {
     offers(&mut lsp, false).await;
     lsp.finish().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_projects_file_is_in_force_once_it_is_saved() {
+    let project = tempfile::tempdir().unwrap();
+    let uri = |name: &str| format!("file://{}/{name}", project.path().display());
+    let mut lsp = Setup::saying("x").raw();
+    let folders = json!([{"uri": uri(""), "name": "project"}]);
+    let params = json!({"capabilities": {}, "workspaceFolders": folders});
+    lsp.call("initialize", params).await.unwrap();
+    lsp.notify("initialized", json!({})).await;
+    lsp.open(URI, "rust", "").await;
+    offers(&mut lsp, true).await;
+    for (text, expected) in [
+        ("completion: {enabled: false}", false),
+        ("completion: {}", true),
+    ] {
+        let file = uri(".tandem.yaml");
+        std::fs::write(project.path().join(".tandem.yaml"), text).unwrap();
+        lsp.notify(
+            "textDocument/didSave",
+            json!({"textDocument": {"uri": file}}),
+        )
+        .await;
+        offers(&mut lsp, expected).await;
+    }
+    // A mistake is told.
+    std::fs::write(project.path().join(".tandem.yaml"), "completoin: {}").unwrap();
+    let file = json!({"textDocument": {"uri": uri(".tandem.yaml")}});
+    lsp.notify("textDocument/didSave", file).await;
+    let shown = lsp.notification("window/showMessage").await;
+    assert!(shown["message"].as_str().unwrap().contains("completion"));
+    lsp.finish().await;
+}
