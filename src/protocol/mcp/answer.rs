@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::progress::Progress;
-use super::types::{Answer, CommitMessageAnswer, Milliseconds, Truncated};
-use crate::inference::{Attribution, EmptyReason, ErrorKind, Finish, GenerateError, Health};
+use super::types::{Answer, CommitMessageAnswer, CompletionAnswer, Milliseconds, Truncated};
+use crate::inference::{Attribution, EmptyReason, ErrorKind, Finish, GenerateError, Health, Task};
 use crate::router::{BackendStatus, RouteRequest, RoutedEvent, Router};
 
 /// How long a call may go on after its client closed the pipe. The official SDKs end the process
@@ -63,7 +63,7 @@ pub(super) async fn follow(call: Call) -> Result<Answer, Failure> {
         hung_up,
         mut progress,
     } = call;
-    let mut heard = Heard::new();
+    let mut heard = Heard::new(matches!(request.generate.task, Task::Complete(_)));
     let mut stream = router.route(request, &cancel);
     let mut end = heard.started + limit;
     let mut leaving = false;
@@ -102,6 +102,8 @@ pub(super) async fn follow(call: Call) -> Result<Answer, Failure> {
 
 /// What has come of an answer so far.
 struct Heard {
+    /// Whether a completion was asked for, which may come to nothing.
+    completion: bool,
     started: Instant,
     text: String,
     pieces: usize,
@@ -110,8 +112,9 @@ struct Heard {
 }
 
 impl Heard {
-    fn new() -> Self {
+    fn new(completion: bool) -> Self {
         Self {
+            completion,
             started: Instant::now(),
             text: String::new(),
             pieces: 0,
@@ -142,14 +145,14 @@ impl Heard {
     }
 
     fn done(self, finish: &Finish) -> Result<Answer, Failure> {
+        if self.text.trim().is_empty() {
+            return self.empty(EmptyReason::ModelSilent, None);
+        }
         let truncated = finish.reason.into();
         let mut answer = self.answer(truncated)?;
         answer.tokens = Some(finish.usage.into());
         if let Some(model) = &finish.model {
             answer.model.clone_from(model);
-        }
-        if answer.text.trim().is_empty() {
-            answer.empty = Some(EmptyReason::ModelSilent);
         }
         Ok(answer)
     }
@@ -167,7 +170,7 @@ impl Heard {
     }
 
     fn empty(self, reason: EmptyReason, why: Option<GenerateError>) -> Result<Answer, Failure> {
-        if is_nothing_to_add(reason) && self.attribution.is_some() {
+        if self.completion && is_nothing_to_add(reason) && self.attribution.is_some() {
             let mut answer = self.answer(None)?;
             answer.text.clear();
             answer.empty = Some(reason);
@@ -181,7 +184,7 @@ impl Heard {
             EmptyReason::Cancelled | EmptyReason::Superseded => ErrorKind::Cancelled,
             EmptyReason::Denied => ErrorKind::Denied,
             EmptyReason::SpendCap => ErrorKind::SpendCap,
-            EmptyReason::BackendFailed => ErrorKind::Backend,
+            EmptyReason::BackendFailed | EmptyReason::ModelSilent => ErrorKind::Backend,
             EmptyReason::PositionInvalid => ErrorKind::InvalidRequest,
             _ => ErrorKind::Unavailable,
         };
@@ -269,13 +272,24 @@ fn without_end() -> GenerateError {
 
 /// An answer as a tool's result: the text alone for the model, everything for programs.
 pub(super) fn success(answer: &Answer) -> CallToolResult {
-    structured(shown(answer), answer)
+    structured(answer.text.clone(), answer)
+}
+
+/// The same for a completion. Model APIs refuse blocks without text, so an empty one says that it
+/// is empty.
+pub(super) fn completion(answer: Answer) -> CallToolResult {
+    let text = match answer.empty {
+        None => answer.text.clone(),
+        Some(reason) => format!("(No text: {}.)", reason.explanation().0),
+    };
+    let empty = answer.empty;
+    structured(text, &CompletionAnswer { answer, empty })
 }
 
 /// The same for a commit message, whose parts stand apart besides.
 pub(super) fn commit_message(mut answer: Answer) -> CallToolResult {
     answer.text = unfence(&answer.text);
-    let text = shown(&answer);
+    let text = answer.text.clone();
     let (subject, body) = answer.text.split_once('\n').unwrap_or((&answer.text, ""));
     let body = body.trim();
     let answer = CommitMessageAnswer {
@@ -331,18 +345,6 @@ pub(super) fn failure(failure: Failure) -> CallToolResult {
 /// A failure that is no model's.
 pub(super) fn complain(text: String) -> CallToolResult {
     CallToolResult::error(vec![ContentBlock::text(text)])
-}
-
-/// The block that a model reads. Model APIs refuse blocks without text, so an empty completion says
-/// that it is one.
-fn shown(answer: &Answer) -> String {
-    match answer.empty {
-        None => answer.text.clone(),
-        Some(reason) => {
-            let (what, _) = reason.explanation();
-            format!("(No text: {what}.)")
-        }
-    }
 }
 
 /// Takes away a code fence around the whole text, which chat models like to add.

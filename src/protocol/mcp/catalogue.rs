@@ -122,11 +122,10 @@ impl ToolName {
         match self {
             Self::CommitMessage => output::<types::CommitMessageAnswer>(),
             Self::Status => output::<types::Status>(),
-            Self::CompleteCode
-            | Self::EditCode
-            | Self::ExplainCode
-            | Self::Summarize
-            | Self::Ask => output::<types::Answer>(),
+            Self::CompleteCode => output::<types::CompletionAnswer>(),
+            Self::EditCode | Self::ExplainCode | Self::Summarize | Self::Ask => {
+                output::<types::Answer>()
+            }
         }
     }
 
@@ -183,7 +182,8 @@ pub(super) fn tools(may_leave_machine: bool) -> Vec<Tool> {
 
 /// Without `$schema`: validators that know an older draft only (Ajv's default, in the TypeScript
 /// SDK) refuse a schema that names a newer one, and MCP takes 2020-12 where none is named.
-fn listed(schema: Schema) -> Arc<JsonObject> {
+fn listed(mut schema: Schema) -> Arc<JsonObject> {
+    RecursiveTransform(compact).transform(&mut schema);
     let mut schema = match schema.to_value() {
         Value::Object(schema) => schema,
         // A schema of `true` or `false`; ours are structures.
@@ -192,6 +192,25 @@ fn listed(schema: Schema) -> Arc<JsonObject> {
     schema.remove("$schema");
     schema.remove("title");
     Arc::new(schema)
+}
+
+/// Turns a choice among described words into a plain list of them: some hosts show schemas to their
+/// model, which pays for each word. The descriptions stand in `schemas/`.
+fn compact(schema: &mut Schema) {
+    let words = schema
+        .get("oneOf")
+        .and_then(Value::as_array)
+        .and_then(|choices| {
+            choices
+                .iter()
+                .map(|choice| choice.get("const").filter(|word| word.is_string()).cloned())
+                .collect::<Option<Vec<_>>>()
+        });
+    if let (Some(words), Some(object)) = (words, schema.as_object_mut()) {
+        object.remove("oneOf");
+        object.insert("type".to_owned(), "string".into());
+        object.insert("enum".to_owned(), words.into());
+    }
 }
 
 fn input<T: JsonSchema>() -> Schema {
@@ -218,6 +237,16 @@ fn simplify(schema: &mut Schema) {
         return;
     };
     object.remove("format");
+    if let Some(Value::String(description)) = object.get_mut("description") {
+        // Doc comments are broken where their source is.
+        *description = description
+            .replace("\n\n", "\r")
+            .replace('\n', " ")
+            .replace('\r', "\n\n");
+    }
+    if let Some(Value::Array(values)) = object.get_mut("enum") {
+        values.retain(|value| !value.is_null());
+    }
     if object.get("default").is_some_and(Value::is_null) {
         object.remove("default");
     }
@@ -248,7 +277,7 @@ mod tests {
     fn no_schema_is_nullable_or_refers_elsewhere() {
         for (name, schema) in schemas() {
             let text = schema.as_value().to_string();
-            for bad in ["\"null\"", "$ref", "\"format\"", "\"default\":null"] {
+            for bad in ["null", "$ref", "\"format\"", "\\n"] {
                 assert!(!text.contains(bad), "{name} holds {bad}: {text}");
             }
             assert_eq!(schema.get("type"), Some(&Value::from("object")), "{name}");
@@ -263,6 +292,13 @@ mod tests {
                 assert!(schema.get("description").is_some(), "{name}: {field}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_listed_is_small_enough_to_show_to_a_model() {
+        let listed = serde_json::to_string(&tools(true)).unwrap();
+        assert!(listed.len() < 22_000, "{} bytes", listed.len());
+        assert!(!listed.contains("oneOf"), "{listed}");
     }
 
     #[test]

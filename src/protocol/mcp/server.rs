@@ -63,8 +63,15 @@ impl Server {
         })
         .await;
         match answered {
-            Ok(text) if tool == ToolName::CommitMessage => answer::commit_message(text),
-            Ok(text) => answer::success(&text),
+            Ok(text) => match tool {
+                ToolName::CompleteCode => answer::completion(text),
+                ToolName::CommitMessage => answer::commit_message(text),
+                ToolName::EditCode
+                | ToolName::ExplainCode
+                | ToolName::Summarize
+                | ToolName::Ask
+                | ToolName::Status => answer::success(&text),
+            },
             Err(failure) => answer::failure(failure),
         }
     }

@@ -24,6 +24,7 @@ pub(super) struct CompleteCode {
     /// on this machine.
     pub path: Option<String>,
     /// The longest completion, in tokens (1 to 4096). The user's setting when left out.
+    #[schemars(range(min = 1, max = 4096))]
     pub max_tokens: Option<u32>,
 }
 
@@ -124,7 +125,7 @@ pub(super) struct Nothing {}
 /// An answer, who gave it, and what it cost.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Answer {
-    /// The answer itself. Empty only for a completion that came to nothing; see `empty`.
+    /// The answer itself.
     pub text: String,
     /// The engine that answered. Only `claude` is outside this machine.
     pub backend: BackendKind,
@@ -140,7 +141,17 @@ pub(super) struct Answer {
     /// Why the answer is not whole; absent when it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truncated: Option<Truncated>,
-    /// Why a completion is empty; absent when it is not.
+    /// For completions, which show it as [`CompletionAnswer::empty`].
+    #[serde(skip)]
+    pub empty: Option<EmptyReason>,
+}
+
+/// A completion; everything else as in the other tools.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct CompletionAnswer {
+    #[serde(flatten)]
+    pub answer: Answer,
+    /// Why `text` is empty; absent when it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub empty: Option<EmptyReason>,
 }

@@ -382,6 +382,10 @@ async fn an_empty_completion_is_no_error_and_says_why() {
     // Model APIs refuse text blocks without text.
     assert!(!text(&result).is_empty());
     jsonschema::validate(&tools["tools"][0]["outputSchema"], data).unwrap();
+    // An answer that is empty is none.
+    let result = client.call("ask", json!({ "question": "?" })).await;
+    assert_eq!(result["isError"], true, "{result}");
+    assert!(text(&result).ends_with('.'), "{result}");
 }
 
 #[tokio::test]
