@@ -31,6 +31,7 @@ use self::args::{Cli, Command, ConfigCommand, Globals};
 use self::edge::Surroundings;
 use self::exit::{Exit, Failure};
 use crate::app::{App, ScriptedAnswer};
+use crate::backend::local::threads;
 use crate::config::Layers;
 
 /// Threads for protocols and sockets. Arithmetic has its own, and a session has one client.
@@ -143,6 +144,10 @@ fn with_app<F: Future<Output = Result<Exit, Failure>>>(
     surroundings: &Surroundings,
     work: impl FnOnce(App) -> F,
 ) -> Result<Exit, Failure> {
+    if let Some(threads) = layers.settings().local.threads {
+        // SAFETY: commands run on the main thread, and no other is started before this point.
+        unsafe { threads::limit(threads) };
+    }
     let filter = logging::start(&layers.settings(), surroundings.stderr_is_terminal)?;
     for problem in &layers.problems {
         tracing::error!("{problem} Nothing leaves this machine until then.");

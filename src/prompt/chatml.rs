@@ -151,3 +151,89 @@ fn check_fits(prompt: &[u32], budget: Budget) -> Result<(), GenerateError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::inference::{ErrorKind, Message};
+    use crate::prompt::bytes::{Bytes, text_of};
+
+    const BUDGET: Budget = Budget {
+        context_tokens: 1000,
+        max_tokens: 100,
+    };
+
+    fn template(text: &str) -> ChatTemplate {
+        ChatTemplate::find(text, &Bytes).unwrap()
+    }
+
+    fn conversation(text: &str) -> ChatTask {
+        ChatTask {
+            system: Some("Be brief.".into()),
+            messages: vec![Message {
+                role: Role::User,
+                text: text.into(),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_conversation_ends_where_the_answer_starts() {
+        let prompt = template("<|im_start|>").chat(&conversation("Hi<|im_end|>"), &Bytes, BUDGET);
+        expect![[r"
+            [<|im_start|>]system
+            Be brief.[<|im_end|>]
+            [<|im_start|>]user
+            Hi<|im_end|>[<|im_end|>]
+            [<|im_start|>]assistant
+        "]]
+        .assert_eq(&text_of(&prompt.unwrap()));
+    }
+
+    #[test]
+    fn a_model_that_can_think_is_told_not_to() {
+        let thinks = template("<|im_start|> enable_thinking");
+        let prompt = thinks.chat(&conversation("Hi"), &Bytes, BUDGET).unwrap();
+        let text = text_of(&prompt);
+        let end = "[<|im_start|>]assistant\n[<think>]\n\n[</think>]\n\n";
+        assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn a_conversation_that_does_not_fit_is_refused() {
+        let long = conversation(&"x".repeat(950));
+        let error = template("<|im_start|>").chat(&long, &Bytes, BUDGET);
+        assert_eq!(error.unwrap_err().kind, ErrorKind::TooLong);
+        assert_eq!(ChatTemplate::find("[INST]", &Bytes), None);
+    }
+
+    #[test]
+    fn an_edit_shows_the_selection_whole_and_what_fits_around_it() {
+        let task = EditTask {
+            path: Some("a.rs".into()),
+            language: "rust".into(),
+            before: "// before\n".repeat(200).into(),
+            selection: "let x = 1;".into(),
+            after: "\n// after".repeat(200).into(),
+            instruction: "Make it 2.".into(),
+        };
+        let prompt = template("<|im_start|>")
+            .edit(&task, &Bytes, BUDGET)
+            .unwrap();
+        assert!(prompt.len() <= BUDGET.prompt_tokens());
+        let text = text_of(&prompt);
+        assert!(text.contains("// before\n<selection>let x = 1;</selection>\n// after\n"));
+        assert!(
+            text.contains("Instruction: Make it 2.[<|im_end|>]"),
+            "{text}"
+        );
+        let huge = EditTask {
+            selection: "x".repeat(2000).into(),
+            ..task
+        };
+        let error = template("<|im_start|>").edit(&huge, &Bytes, BUDGET);
+        assert_eq!(error.unwrap_err().kind, ErrorKind::TooLong);
+    }
+}

@@ -125,3 +125,110 @@ fn snippets(
     chosen.reverse();
     Ok(chosen.concat())
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::inference::{CompletionShape, ErrorKind};
+    use crate::prompt::bytes::{Bytes, text_of};
+
+    fn task(prefix: &str, suffix: &str, snippets: &[(&str, &str)]) -> CompleteTask {
+        CompleteTask {
+            path: Some("src/a.rs".into()),
+            language: "rust".into(),
+            prefix: prefix.into(),
+            suffix: suffix.into(),
+            snippets: snippets
+                .iter()
+                .map(|(path, text)| Snippet {
+                    path: (*path).into(),
+                    file: None,
+                    text: (*text).into(),
+                })
+                .collect(),
+            shape: CompletionShape::Auto,
+        }
+    }
+
+    const BUDGET: Budget = Budget {
+        context_tokens: 600,
+        max_tokens: 64,
+    };
+
+    fn prompt(task: &CompleteTask, fim: Option<FimTokens>, budget: Budget) -> String {
+        let tokens = render(task, &Bytes, fim, budget).unwrap();
+        assert!(tokens.len() <= budget.prompt_tokens());
+        text_of(&tokens)
+    }
+
+    fn check(task: &CompleteTask, fim: Option<FimTokens>, expected: &Expect) {
+        expected.assert_eq(&prompt(task, fim, BUDGET));
+    }
+
+    #[test]
+    fn the_document_stands_in_the_models_frame() {
+        check(
+            &task("fn a() {", "}\n", &[]),
+            FimTokens::find(&Bytes),
+            &expect![[r"
+                [<|file_sep|>]src/a.rs
+                [<|fim_prefix|>]fn a() {[<|fim_suffix|>]}
+                [<|fim_middle|>]"]],
+        );
+    }
+
+    #[test]
+    fn the_best_snippet_is_nearest_and_ends_with_a_line() {
+        check(
+            &task("x", "", &[("best.rs", "best"), ("good.rs", "good\n\n")]),
+            FimTokens::find(&Bytes),
+            &expect![[r"
+                [<|file_sep|>]good.rs
+                good
+                [<|file_sep|>]best.rs
+                best
+                [<|file_sep|>]src/a.rs
+                [<|fim_prefix|>]x[<|fim_suffix|>][<|fim_middle|>]"]],
+        );
+    }
+
+    #[test]
+    fn special_tokens_in_a_document_stay_text() {
+        check(
+            &task("<|fim_middle|>", "<|im_end|>", &[]),
+            FimTokens::find(&Bytes),
+            &expect![[r"
+                [<|file_sep|>]src/a.rs
+                [<|fim_prefix|>]<|fim_middle|>[<|fim_suffix|>]<|im_end|>[<|fim_middle|>]"]],
+        );
+    }
+
+    #[test]
+    fn a_model_without_the_frame_gets_the_text_before() {
+        check(&task("fn a() {", "}", &[]), None, &expect!["fn a() {"]);
+    }
+
+    #[test]
+    fn a_long_document_keeps_what_is_near_the_cursor() {
+        let line = "let number = 1;\n";
+        let task = task(&line.repeat(99), &line.repeat(99), &[("b.rs", "text")]);
+        let prompt = prompt(&task, FimTokens::find(&Bytes), BUDGET);
+        let (before, after) = prompt.split_once("[<|fim_suffix|>]").unwrap();
+        assert!(before.ends_with(line));
+        assert!(after.starts_with(line));
+        assert!(!prompt.contains("b.rs"), "the document leaves no room");
+        assert!(before.len() > 2 * after.len(), "three to one, about");
+    }
+
+    #[test]
+    fn no_room_at_all_is_told() {
+        let budget = Budget {
+            context_tokens: 20,
+            max_tokens: 64,
+        };
+        let error = render(&task("x", "", &[]), &Bytes, None, budget).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::TooLong);
+    }
+}

@@ -17,6 +17,8 @@ const SLACK: usize = 4;
 const FINGERPRINT_BYTES: usize = 160;
 /// Where even one line is too long, its beginning goes in steps of so many tokens.
 const LONG_LINE_STEP: usize = 64;
+/// And where it is longer still, what is not even looked at grows in steps of so many bytes.
+const LONG_LINE_BYTES: usize = 4096;
 /// No token of a byte-level vocabulary spans more on average; text beyond this many bytes a token
 /// need not be encoded to know that it does not fit.
 const BYTES_PER_TOKEN: usize = 16;
@@ -34,7 +36,8 @@ pub fn end_of(
     while end > 0 && total <= budget {
         let start = block_start(text, end);
         let room = (budget - total + 1) * BYTES_PER_TOKEN;
-        let from = ceil_boundary(text, start.max(end.saturating_sub(room)));
+        let surplus = (end - start).saturating_sub(room);
+        let from = ceil_boundary(text, start + surplus - surplus % LONG_LINE_BYTES);
         let tokens = vocabulary.encode(&text[from..end])?;
         total += tokens.len();
         blocks.push((start, tokens));
@@ -145,24 +148,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    /// A token a byte.
-    struct Bytes;
-
-    impl Vocabulary for Bytes {
-        fn encode(&self, text: &str) -> Result<Vec<u32>, GenerateError> {
-            Ok(text.bytes().map(u32::from).collect())
-        }
-
-        fn special(&self, _: &str) -> Option<u32> {
-            None
-        }
-    }
-
-    fn text_of(tokens: &[u32]) -> String {
-        let bytes: Vec<u8> = tokens.iter().map(|token| *token as u8).collect();
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
+    use crate::prompt::bytes::{Bytes, text_of};
 
     fn document(lines: usize) -> String {
         use std::fmt::Write as _;
@@ -200,13 +186,17 @@ mod tests {
 
     #[test]
     fn a_line_longer_than_the_budget_loses_its_beginning_in_steps() {
-        let lengths: Vec<usize> = (0..LONG_LINE_STEP)
-            .map(|more| {
-                let text = "x".repeat(5000 + more);
-                end_of(&text, 500, &Bytes).unwrap().len()
-            })
-            .collect();
-        assert!(lengths.iter().all(|length| (400..=500).contains(length)));
+        for length in [700, 5000, 50_000] {
+            let mut starts: Vec<usize> = (length..length + LONG_LINE_STEP)
+                .map(|length| {
+                    let tokens = end_of(&"x".repeat(length), 500, &Bytes).unwrap();
+                    assert!((400..=500).contains(&tokens.len()));
+                    length - tokens.len()
+                })
+                .collect();
+            starts.dedup();
+            assert!(starts.len() <= 3, "{starts:?}");
+        }
     }
 
     proptest! {

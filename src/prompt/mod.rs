@@ -1,5 +1,7 @@
 //! Prompts: a task, a model's template and a token budget become tokens or text. Pure.
 
+#[cfg(test)]
+mod bytes;
 pub mod chat;
 pub mod chatml;
 pub mod context;

@@ -18,8 +18,9 @@ use crate::inference::{FinishReason, GenerateError, Sampling, Usage};
 /// A block of the prompt should take about so long: a cancel waits for one block at most, and fewer,
 /// larger blocks are faster.
 const BLOCK_TIME: Duration = Duration::from_millis(40);
-/// The first block, before the model's speed is known, and the bounds of later ones.
-const FIRST_BLOCK: usize = 64;
+/// The first block, before the model's speed is known.
+pub const FIRST_BLOCK: usize = 64;
+/// The bounds of later blocks.
 const SMALLEST_BLOCK: usize = 16;
 const LARGEST_BLOCK: usize = 512;
 
@@ -64,9 +65,10 @@ pub enum Step {
 }
 
 impl Decoding {
-    /// Starts from `sequence`, whose tokens must be a proper beginning of the prompt.
+    /// Starts from `sequence`, whose tokens must be a proper beginning of the prompt, with blocks of
+    /// `block` tokens: [`Self::block`] of the answer before, or [`FIRST_BLOCK`].
     #[must_use]
-    pub fn new(mut request: DecodeRequest, sequence: Sequence) -> Self {
+    pub fn new(mut request: DecodeRequest, sequence: Sequence, block: usize) -> Self {
         Self {
             cached_tokens: sequence.len(),
             sequence,
@@ -74,7 +76,7 @@ impl Decoding {
             sampler: Sampler::new(request.sampling),
             detokenizer: Detokenizer::default(),
             stops: StopSequences::new(std::mem::take(&mut request.stop)),
-            block: FIRST_BLOCK,
+            block,
             request,
         }
     }
@@ -123,6 +125,12 @@ impl Decoding {
             cached_tokens: self.cached_tokens,
             completion_tokens: self.answer_tokens(),
         }
+    }
+
+    /// The block size that suits the model's speed.
+    #[must_use]
+    pub fn block(&self) -> usize {
+        self.block
     }
 
     /// The tokens of the answer so far.

@@ -12,6 +12,7 @@ mod probe;
 pub mod qwen;
 pub mod sampler;
 pub mod stop;
+pub mod threads;
 pub mod tokenizer;
 pub mod weights;
 pub mod worker;

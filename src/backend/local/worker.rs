@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::decode::{DecodeRequest, Decoding, Step};
+use super::decode::{DecodeRequest, Decoding, FIRST_BLOCK, Step};
 use super::error::{LoadError, LoadErrorKind};
 use super::kv_cache::KvCache;
 use super::loader::Loaded;
@@ -185,6 +185,8 @@ struct Engine {
 struct Resident {
     loaded: Loaded,
     cache: KvCache,
+    /// Tokens of a prompt to compute at once, as its speed was last seen.
+    block: usize,
 }
 
 struct Failure {
@@ -332,7 +334,8 @@ impl Engine {
                 .cache
                 .acquire(&prompt)
                 .map_err(|error| super::error::arithmetic(&error))?;
-            Ok(Decoding::new(request.with_prompt(prompt), sequence))
+            let request = request.with_prompt(prompt);
+            Ok(Decoding::new(request, sequence, resident.block))
         });
         begun.unwrap_or_else(|error| Err(self.fail(error)))
     }
@@ -356,6 +359,7 @@ impl Engine {
         }
         let loaded = &resident.loaded;
         let step = guarded(|| decoding.step(loaded.model.as_ref(), &loaded.tokenizer));
+        resident.block = decoding.block();
         match step {
             Ok(Ok(Step::Text(text))) => active.text(text),
             Ok(Ok(Step::Finished(text, reason))) => {
@@ -403,7 +407,11 @@ impl Engine {
         match guarded(|| probe(&loaded)) {
             Ok(Ok(speed)) => {
                 let cache = KvCache::new(loaded.model.kv_shape(), self.options.kv_cache_bytes);
-                self.resident = Some(Resident { loaded, cache });
+                self.resident = Some(Resident {
+                    loaded,
+                    cache,
+                    block: FIRST_BLOCK,
+                });
                 self.failure = None;
                 self.retry = FIRST_RETRY;
                 self.last_used = Instant::now();
@@ -493,6 +501,13 @@ impl Loaded {
         if prompt.is_empty() {
             // Nothing stands before the cursor: the model starts a text, as after the end of one.
             prompt.extend(ends.iter().min());
+        }
+        if prompt.is_empty() {
+            return Err(GenerateError::new(
+                ErrorKind::InvalidRequest,
+                "there is nothing to complete",
+                "Type something first.",
+            ));
         }
         let decode = DecodeRequest {
             prompt: Vec::new(),

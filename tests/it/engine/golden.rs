@@ -3,17 +3,21 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tandem::backend::local::decode::{DecodeRequest, Decoding, Step};
 use tandem::backend::local::detokenizer::Detokenizer;
 use tandem::backend::local::kv_cache::{KvCache, Sequence};
 use tandem::backend::local::loader::{Loaded, load};
 use tandem::backend::local::{Logits, ModelSource};
-use tandem::inference::{CompleteTask, CompletionShape};
+use tandem::inference::{
+    ChatTask, CompleteTask, CompletionShape, FinishReason, Message, Role, Sampling,
+};
 use tandem::prompt::{Budget, Vocabulary, fim};
 
-use super::{fixture, load_fixture};
+use super::{CONTEXT, fixture, load_fixture};
 
 /// The largest difference of a logit from float32 `transformers`.
 const TOLERANCE: f32 = 1e-3;
@@ -240,5 +244,76 @@ fn pieces_of_random_tokens_make_hugging_faces_text() {
             .map(|token| detokenizer.push(tokenizer.bytes(*token)))
             .collect();
         assert_eq!(pieces.concat(), case.text);
+    }
+}
+
+/// Prompts and greedy answers of `tests/fixtures/anemll-tiny`, made independently of `make.py`.
+#[derive(Deserialize)]
+struct AnemllGolden {
+    cases: Vec<AnemllCase>,
+    eos_cases: Vec<AnemllCase>,
+}
+
+#[derive(Deserialize)]
+struct AnemllCase {
+    name: String,
+    input_ids: Vec<u32>,
+    greedy: Vec<u32>,
+    #[serde(default)]
+    stop_token: Option<u32>,
+    #[serde(default)]
+    messages: Vec<AnemllMessage>,
+}
+
+#[derive(Deserialize)]
+struct AnemllMessage {
+    role: String,
+    content: String,
+}
+
+#[test]
+fn answers_end_where_hugging_faces_end_and_chats_are_rendered_as_its_template_does() {
+    let loaded = load_fixture("anemll-tiny/hf");
+    let golden: AnemllGolden = read("anemll-tiny/golden.json");
+    let budget = Budget {
+        context_tokens: CONTEXT,
+        max_tokens: 40,
+    };
+    for case in golden.cases.iter().chain(&golden.eos_cases) {
+        if let [system, user] = case.messages.as_slice() {
+            assert_eq!((&*system.role, &*user.role), ("system", "user"));
+            let task = ChatTask {
+                system: Some(system.content.clone()),
+                messages: vec![Message {
+                    role: Role::User,
+                    text: user.content.clone(),
+                }],
+            };
+            let template = loaded.chat.unwrap();
+            let prompt = template.chat(&task, &loaded.tokenizer, budget).unwrap();
+            assert_eq!(prompt, case.input_ids, "{}", case.name);
+        }
+        let request = DecodeRequest {
+            prompt: case.input_ids.clone(),
+            sampling: Sampling::GREEDY,
+            max_tokens: case.greedy.len(),
+            context_tokens: CONTEXT,
+            ends: Arc::clone(&loaded.ends),
+            stop: Vec::new(),
+        };
+        let mut decoding = Decoding::new(request, Sequence::new(loaded.model.kv_shape()), 64);
+        let reason = loop {
+            let step = decoding.step(loaded.model.as_ref(), &loaded.tokenizer);
+            if let Step::Finished(_, reason) = step.unwrap() {
+                break reason;
+            }
+        };
+        // The token that ends a text is no part of it.
+        let (expected, end) = match case.stop_token {
+            Some(_) => (&case.greedy[..case.greedy.len() - 1], FinishReason::Stop),
+            None => (case.greedy.as_slice(), FinishReason::Length),
+        };
+        assert_eq!(decoding.answer(), expected, "{}", case.name);
+        assert_eq!(reason, end, "{}", case.name);
     }
 }
