@@ -33,10 +33,14 @@ const AUTO_LINES: usize = 16;
 /// The most lines where as many were asked for as belong together.
 const LINES: usize = 80;
 
+/// Bytes on either side of the cursor that are read: what is open further away closes further away,
+/// and reading all of a large document would cost more than the rest of a request.
+const NEAR: usize = 16 * 1024;
+
 impl Place {
     pub(super) fn of(task: &CompleteTask) -> Self {
-        let prefix = task.prefix.replace('\r', "");
-        let suffix = task.suffix.replace('\r', "");
+        let prefix = near_end(&task.prefix).replace('\r', "");
+        let suffix = near_start(&task.suffix).replace('\r', "");
         let (before, line_before) = prefix.rsplit_once('\n').unwrap_or(("", &prefix));
         let (line_after, after) = suffix.split_once('\n').unwrap_or((&suffix, ""));
         let brackets = Brackets::around(&task.language, &prefix, &suffix);
@@ -74,6 +78,31 @@ impl Place {
             markdown: matches!(task.language.as_str(), "markdown" | "mdx"),
         }
     }
+}
+
+/// The last of a text, from the start of a line where it is not whole.
+fn near_end(text: &str) -> &str {
+    let Some(mut at) = text.len().checked_sub(NEAR) else {
+        return text;
+    };
+    while !text.is_char_boundary(at) {
+        at += 1;
+    }
+    let near = &text[at..];
+    near.split_once('\n').map_or(near, |(_, lines)| lines)
+}
+
+/// The first of a text, to the end of a line where it is not whole.
+fn near_start(text: &str) -> &str {
+    if text.len() <= NEAR {
+        return text;
+    }
+    let mut at = NEAR;
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    let near = &text[..at];
+    near.rsplit_once('\n').map_or(near, |(lines, _)| lines)
 }
 
 /// The width of a line's indentation, a tab to the next multiple of four: only compared with each

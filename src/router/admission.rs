@@ -253,3 +253,6 @@ impl Drop for LeavesQueue<'_> {
         self.admission.lock().waiting.remove(&self.key);
     }
 }
+
+#[cfg(test)]
+mod tests;

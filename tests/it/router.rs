@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_hours(1);
 
 pub struct World {
     pub router: Arc<Router>,
-    _settings: watch::Sender<Arc<Settings>>,
+    pub settings: watch::Sender<Arc<Settings>>,
     pub local: Option<Arc<ScriptedBackend>>,
     pub embedded: Option<Arc<ScriptedBackend>>,
     pub claude: Option<Arc<ScriptedBackend>>,
@@ -53,7 +53,7 @@ impl World {
         ));
         Self {
             router,
-            _settings: sender,
+            settings: sender,
             local,
             embedded,
             claude,
@@ -357,4 +357,185 @@ async fn dropping_the_stream_stops_the_backend() {
     assert_eq!(observed.cancelled.load(Ordering::SeqCst), 1);
     let decisions = world.router.decisions();
     assert_eq!(decisions[0].outcome, Outcome::Failed(ErrorKind::Cancelled));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_local_model_that_keeps_failing_is_left_alone_and_tried_again_later() {
+    let world = World::new(
+        Settings::default(),
+        Some(failing(BackendKind::Candle, ErrorKind::Backend)),
+        None,
+        Some(claude("1;")),
+    );
+    let mut changes = world.router.watch_status();
+    let breaker = || world.router.status()[0].breaker;
+    for _ in 0..3 {
+        let answer = world.ask(complete("let x = ", "")).await;
+        assert_eq!(
+            who(&answer),
+            Some((BackendKind::Claude, RouteReason::FellBack))
+        );
+    }
+    changes.changed().await;
+    assert_eq!(breaker(), "open");
+    let answer = world.ask(complete("let x = ", "")).await;
+    assert_eq!(
+        who(&answer),
+        Some((BackendKind::Claude, RouteReason::LocalFailed))
+    );
+    assert_eq!(started(world.local.as_ref()), 3);
+    tokio::time::advance(Duration::from_secs(6)).await;
+    assert_eq!(breaker(), "half-open");
+    world.ask(complete("let x = ", "")).await.unwrap();
+    assert_eq!(started(world.local.as_ref()), 4);
+    assert_eq!(breaker(), "open");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_the_backends_fault_neither_opens_its_breaker_nor_falls_back() {
+    for kind in [ErrorKind::InvalidRequest, ErrorKind::Refused] {
+        let world = World::new(
+            Settings::default(),
+            Some(failing(BackendKind::Candle, kind)),
+            None,
+            Some(claude("1;")),
+        );
+        for _ in 0..5 {
+            let no_answer = world.ask(chat("hi")).await.unwrap_err();
+            assert_eq!(no_answer.error.unwrap().kind, kind);
+        }
+        assert_eq!(started(world.local.as_ref()), 5);
+        assert_eq!(started(world.claude.as_ref()), 0);
+        assert_eq!(world.router.status()[0].breaker, "closed");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reached_spend_cap_is_remembered_for_a_while() {
+    let world = World::new(
+        Settings::default(),
+        None,
+        Some(embedded("2;")),
+        Some(failing(BackendKind::Claude, ErrorKind::SpendCap)),
+    );
+    for _ in 0..3 {
+        let answer = world.ask(complete("let x = ", "")).await;
+        assert_eq!(who(&answer).unwrap().0, BackendKind::Embedded);
+    }
+    assert_eq!(started(world.claude.as_ref()), 1);
+    let no_answer = world.ask(chat("hi")).await.unwrap_err();
+    assert_eq!(no_answer.error.unwrap().kind, ErrorKind::SpendCap);
+    tokio::time::advance(Duration::from_mins(2)).await;
+    world.ask(complete("let x = ", "")).await.unwrap();
+    assert_eq!(started(world.claude.as_ref()), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_fail_the_error_names_each() {
+    let world = World::new(
+        Settings::default(),
+        Some(failing(BackendKind::Candle, ErrorKind::Backend)),
+        None,
+        Some(failing(BackendKind::Claude, ErrorKind::Timeout)),
+    );
+    let no_answer = world.ask(chat("hi")).await.unwrap_err();
+    let error = no_answer.error.unwrap();
+    assert_eq!(error.kind, ErrorKind::Timeout);
+    assert_eq!(error.message, "candle: it broke; claude: it broke");
+    assert_eq!(
+        no_answer.attribution.unwrap().backend,
+        BackendKind::Claude,
+        "who was asked last"
+    );
+    let no_answer = world.ask(complete("a", "")).await.unwrap_err();
+    assert_eq!(no_answer.empty, Some(EmptyReason::BackendFailed));
+    assert!(no_answer.error.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_keeps_what_there_is_and_stops_the_backend() {
+    let slow = || {
+        ScriptedBackend::new(BackendKind::Candle, |_| Script {
+            pieces: vec!["one ".into(), "two ".into(), "three".into()],
+            pause: Duration::from_secs(1),
+            failure: None,
+            hang: true,
+        })
+    };
+    let world = World::new(Settings::default(), Some(slow()), None, None);
+    let limit = Duration::from_millis(2500);
+    let mut heard = String::new();
+    let answer = world
+        .route(chat("hi"))
+        .collect_within(limit, |text| heard.push_str(text))
+        .await
+        .unwrap();
+    assert_eq!(
+        (answer.text.as_str(), heard.as_str()),
+        ("one two ", "one two ")
+    );
+    assert_eq!(answer.finish, None);
+    let no_answer = world
+        .route(complete("let x = ", ""))
+        .collect_within(Duration::from_millis(500), |_| {})
+        .await
+        .unwrap_err();
+    assert_eq!(no_answer.empty, Some(EmptyReason::BackendFailed));
+    assert_eq!(no_answer.error.unwrap().kind, ErrorKind::Timeout);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let observed = world.local.as_ref().unwrap().observed();
+    assert_eq!(observed.cancelled.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_completion_that_has_enough_stops_its_backend() {
+    let chatty = ScriptedBackend::new(BackendKind::Candle, |_| Script {
+        pieces: ["1;\n", "let y = 2;\n", "let z = 3;\n"]
+            .map(String::from)
+            .to_vec(),
+        pause: Duration::from_millis(10),
+        failure: None,
+        hang: true,
+    });
+    let world = World::new(Settings::default(), Some(chatty), None, None);
+    let answer = world.ask(complete("let x = ", "")).await.unwrap();
+    assert_eq!(answer.text, "1;");
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let observed = world.local.as_ref().unwrap().observed();
+    assert_eq!(observed.cancelled.load(Ordering::SeqCst), 1);
+    assert!(observed.pieces.load(Ordering::SeqCst) < 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_that_change_are_followed() {
+    let world = World::new(
+        with_mode(Mode::LocalOnly),
+        None,
+        None,
+        Some(claude("hello")),
+    );
+    assert!(world.ask(chat("hi")).await.is_err());
+    world.settings.send_replace(Arc::new(with_mode(Mode::Auto)));
+    assert!(world.ask(chat("hi")).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_is_written_with_its_figures() {
+    let slow = ScriptedBackend::new(BackendKind::Candle, |_| Script {
+        pieces: vec!["a".into(), "b".into()],
+        pause: Duration::from_millis(20),
+        failure: None,
+        hang: false,
+    });
+    let world = World::new(Settings::default(), Some(slow), None, None);
+    world.ask(chat("hi")).await.unwrap();
+    let decision = serde_json::to_value(world.router.decisions().pop().unwrap()).unwrap();
+    assert_eq!(decision["task"], "chat");
+    assert_eq!(decision["outcome"], "answered");
+    assert_eq!(decision["attribution"]["reason"], "local-healthy");
+    assert_eq!(decision["took_ms"], 40.0);
+    assert_eq!(decision["first_token_ms"], 20.0);
+    assert_eq!(decision["tokens"]["completion_tokens"], 2);
+    // Some day of the year 2020 or later.
+    assert!(decision["at_unix_ms"].as_u64().unwrap() > 1_577_836_800_000);
 }
