@@ -15,7 +15,7 @@ const tandem = process.env.TANDEM_BIN ?? 'target/release/tandem';
 const ANSWER = 'best = Some(word);';
 
 const TOOLS = {
-  complete_code: { prefix: 'let x = ', suffix: ';\n', language: 'rust', path: 'lib.rs' },
+  complete_code: { prefix: 'let x = ', suffix: '\n', language: 'rust', path: 'lib.rs' },
   edit_code: { code: 'let x = 1;', instruction: 'rename x to y', after: '}' },
   explain_code: { code: 'x += 1', question: 'why?' },
   summarize: { text: 'a long text', length: 'bullets' },
