@@ -12,7 +12,8 @@ use tower_lsp::lsp_types::{
 };
 
 use crate::inference::{
-    Attribution, EditTask, Effort, GenerateRequest, Priority, RequestId, Sampling, Task,
+    Attribution, EditTask, Effort, FinishReason, GenerateRequest, Priority, RequestId, Sampling,
+    Task,
 };
 use crate::router::{Answer, NoAnswer, Origin, RouteRequest};
 
@@ -64,6 +65,11 @@ pub enum Trouble {
         /// Who says so.
         model: String,
     },
+    /// The answer has no end.
+    #[error(
+        "the answer was cut off, so nothing was edited. Select less, and run the action again."
+    )]
+    CutOff,
     /// No answer came.
     #[error("{0}")]
     NoAnswer(String),
@@ -127,12 +133,7 @@ pub async fn propose(
     if let Some(bar) = bar {
         bar.end(String::new()).await;
     }
-    let answer = answer?;
-    if answer.finish.is_none() {
-        return Err(Trouble::NoAnswer(
-            "the answer was cut off. Select less, and run the action again.".to_owned(),
-        ));
-    }
+    let answer = whole(answer?)?;
     let model = answer.attribution.model.clone();
     if answer.text.trim().is_empty() && !selection.trim().is_empty() || answer.text == *selection {
         return Err(Trouble::Unchanged { model });
@@ -220,6 +221,14 @@ pub async fn ask(
         biased;
         () = document.closed.cancelled() => Err(Trouble::Closed),
         answer = answer => answer.map_err(no_answer),
+    }
+}
+
+/// An answer that came to its end: what a cut-off one leaves out would be deleted from the document.
+fn whole(answer: Answer) -> Result<Answer, Trouble> {
+    match &answer.finish {
+        Some(finish) if finish.reason == FinishReason::Stop => Ok(answer),
+        _ => Err(Trouble::CutOff),
     }
 }
 
@@ -362,6 +371,31 @@ mod tests {
     use tower_lsp::lsp_types::{Position, Range as LspRange};
 
     use super::*;
+    use crate::inference::{BackendKind, Finish, RouteReason, Usage};
+
+    #[test]
+    fn a_cut_off_answer_edits_nothing() {
+        for (reason, expected) in [
+            (Some(FinishReason::Stop), true),
+            (Some(FinishReason::Length), false),
+            (None, false),
+        ] {
+            let answer = Answer {
+                text: "fn f() {".to_owned(),
+                attribution: Attribution {
+                    backend: BackendKind::Scripted,
+                    model: String::new(),
+                    reason: RouteReason::LocalHealthy,
+                },
+                finish: reason.map(|reason| Finish {
+                    reason,
+                    usage: Usage::default(),
+                    model: None,
+                }),
+            };
+            assert_eq!(whole(answer).is_ok(), expected, "{reason:?}");
+        }
+    }
 
     const TEXT: &str = "use a;\n\nfn f() {\n    g(1);\n    h();\n}\n";
 

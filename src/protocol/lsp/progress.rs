@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tower_lsp::lsp_types::notification::Progress;
 use tower_lsp::lsp_types::request::WorkDoneProgressCreate;
@@ -15,6 +16,9 @@ use crate::inference::{BackendKind, Health};
 
 use super::client::Client;
 use super::server::Server;
+
+/// How long a client may take to make a bar. The work does not wait longer for a decoration.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Follows the backends' health for the life of the session: the status says it, and a bar shows
 /// while one of them downloads or loads.
@@ -115,12 +119,14 @@ impl Bar {
                 let params = WorkDoneProgressCreateParams {
                     token: token.clone(),
                 };
-                client
-                    .request::<WorkDoneProgressCreate>(params)
-                    .await
-                    .inspect_err(|error| tracing::debug!(%error, "no progress bar"))
-                    .ok()?;
-                token
+                let created = client.request::<WorkDoneProgressCreate>(params);
+                match tokio::time::timeout(PATIENCE, created).await {
+                    Ok(Ok(())) => token,
+                    refused => {
+                        tracing::debug!(?refused, "no progress bar");
+                        return None;
+                    }
+                }
             }
             None => return None,
         };

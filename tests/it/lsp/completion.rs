@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tandem::backend::scripted::{Script, ScriptedBackend};
-use tandem::inference::{BackendKind, ErrorKind, GenerateError, Task};
+use tandem::inference::{BackendKind, ErrorKind, GenerateError, Health, Task};
 
 use super::client::{Lsp, Setup};
 
@@ -170,6 +170,41 @@ async fn every_empty_completion_has_its_reason() {
     });
     check_empty(Setup::with(broken), end, 1, "backend-failed").await;
 
+    check_empty(Setup::saying("word = 1;"), (0, 4), 1, "repeats-suffix").await;
+    check_empty(
+        Setup::saying("let word = 1;\n"),
+        (1, 0),
+        1,
+        "repeats-prefix",
+    )
+    .await;
+    for (health, reason) in [
+        (
+            Health::Downloading {
+                bytes: 1,
+                total: None,
+            },
+            "loading",
+        ),
+        (
+            Health::Absent {
+                why: "No model.".to_owned(),
+            },
+            "no-backend",
+        ),
+        (
+            Health::Failed {
+                error: "It broke.".to_owned(),
+                retry_after: None,
+            },
+            "backend-failed",
+        ),
+    ] {
+        let setup = Setup::saying("x");
+        setup.backend.publish(health);
+        check_empty(setup, end, 1, reason).await;
+    }
+
     let mut lsp = Setup::saying("x").start().await;
     expect_empty(&mut lsp, end, 1, "document-unavailable").await;
     lsp.open(URI, "rust", "let word = 1;\n").await;
@@ -182,6 +217,22 @@ async fn every_empty_completion_has_its_reason() {
         .await
         .unwrap();
     assert_eq!(lsp.inline(URI, end, 1).await.len(), 1);
+    lsp.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_latest_automatic_request_wins() {
+    let mut lsp = Setup::with(super::session::endless()).start().await;
+    lsp.open(URI, "rust", "let word = 1;\n").await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let params = super::client::inline_params(URI, (0, 13), 2);
+        ids.push(lsp.request("textDocument/inlineCompletion", params).await);
+    }
+    assert_eq!(lsp.reply(ids[0]).await, Ok(json!({"items": []})));
+    assert_eq!(lsp.empty_because().await, "superseded");
+    lsp.notify("$/cancelRequest", json!({"id": ids[1]})).await;
+    assert_eq!(lsp.reply(ids[1]).await, Err(-32800));
     lsp.finish().await;
 }
 
