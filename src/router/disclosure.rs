@@ -119,12 +119,24 @@ impl Examiner {
                 Err(secrets::Unreadable) => Some(Denial::Unexaminable),
             }
         };
+        // Text that is in no file may still be called by the name of one that holds secrets.
+        let of_name = |name: Option<&str>| {
+            name.filter(|name| names::is_sensitive(Path::new(name)))
+                .map(|_| Denial::SensitiveName)
+        };
+        let name = match &request.task {
+            Task::Complete(task) => task.path.as_deref(),
+            Task::Edit(task) => task.path.as_deref(),
+            Task::Chat(_) => None,
+        };
         // The parts of a document are joined as they stand in it, so that a secret with the cursor
         // in its middle is one.
         let (text, snippets) = match &request.task {
             Task::Complete(task) => {
                 let snippets = task.snippets.iter().map(|snippet| {
-                    of_file(snippet.file.as_deref()).or_else(|| of_text(&snippet.text))
+                    of_file(snippet.file.as_deref())
+                        .or_else(|| of_name(Some(&snippet.path)))
+                        .or_else(|| of_text(&snippet.text))
                 });
                 (
                     format!("{}{}", task.prefix, task.suffix),
@@ -153,6 +165,7 @@ impl Examiner {
                 .iter()
                 .chain(&origin.also)
                 .find_map(|file| of_file(Some(file)))
+                .or_else(|| of_name(name))
                 .or_else(|| of_text(&text)),
             snippets,
         }

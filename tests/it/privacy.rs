@@ -467,3 +467,17 @@ async fn a_backend_that_leaves_the_machine_is_not_taken_for_a_local_one() {
     assert!(world.ask(chat("hi")).await.is_err());
     assert_eq!(started(world.local.as_ref()), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn text_without_a_file_is_judged_by_the_name_it_goes_by() {
+    let world = only_claude(PrivacySettings::default());
+    for (name, may_leave) in [("deploy/.env", false), ("id_rsa", false), ("a.rs", true)] {
+        let mut request = complete("let x = ", "");
+        request.origin.file = None;
+        if let Task::Complete(task) = &mut request.generate.task {
+            task.path = Some(name.into());
+        }
+        let answer = asks_claude(&world, request).await;
+        assert_eq!(answer.is_ok(), may_leave, "{name}: {answer:?}");
+    }
+}
