@@ -43,8 +43,11 @@ pub async fn run(app: App, surroundings: &Surroundings, args: AskArgs) -> Result
         .collect();
     // What governs the current folder and every file's own governs what may leave.
     let folders = files.iter().filter_map(|file| file.parent());
-    let folders = folders.chain([surroundings.folder.as_path()]);
-    open_projects(&app, folders.map(Path::to_owned).collect())?;
+    let folders: Vec<PathBuf> = folders
+        .chain([surroundings.folder.as_path()])
+        .map(Path::to_owned)
+        .collect();
+    open_projects(&app, &folders)?;
     for file in &files {
         let text = read_document(file)?;
         let shown = file.strip_prefix(&surroundings.folder).unwrap_or(file);

@@ -47,7 +47,7 @@ pub async fn run(
     };
     let offset = place.offset(&document)?;
     let folder = file.parent().unwrap_or(&surroundings.folder);
-    open_projects(&app, vec![folder.to_owned()])?;
+    open_projects(&app, &[folder.to_owned()])?;
     let workspace = workspace_of(folder);
     if let Some(reason) = switched_off(&app.router.settings(), &file, &workspace) {
         let no_answer = NoAnswer {
@@ -99,7 +99,7 @@ pub async fn run(
 }
 
 /// Puts the projects' files that govern `folders` in force.
-pub fn open_projects(app: &App, folders: Vec<PathBuf>) -> Result<(), Failure> {
+pub fn open_projects(app: &App, folders: &[PathBuf]) -> Result<(), Failure> {
     let opened = app.configuration.set_folders(folders);
     match opened
         .err()

@@ -60,7 +60,7 @@ pub fn path(globals: &Globals, surroundings: &Surroundings) -> Result<Exit, Fail
     let mut text = format!("{}\n", user_file(globals, surroundings)?.display());
     let configuration = Configuration::new(Layers::default());
     // A mistake in a project's file does not change where it is.
-    let _ = configuration.set_folders(vec![surroundings.folder.clone()]);
+    let _ = configuration.set_folders(std::slice::from_ref(&surroundings.folder));
     for project in configuration.layers().projects {
         let _ = writeln!(text, "{}", project.place);
     }
@@ -109,7 +109,7 @@ fn governed(globals: &Globals, surroundings: &Surroundings) -> Result<Layers, Fa
     let layers = surroundings.layers(globals)?;
     edge::sound(&layers)?;
     let configuration = Configuration::new(layers);
-    let _ = configuration.set_folders(vec![surroundings.folder.clone()]);
+    let _ = configuration.set_folders(std::slice::from_ref(&surroundings.folder));
     let layers = configuration.layers();
     edge::sound(&layers)?;
     Ok(layers)

@@ -61,7 +61,7 @@ async fn serve_mcp(
     // The host gave this process its folder; a mistake there is logged and closes the way out.
     for problem in app
         .configuration
-        .set_folders(vec![folder.clone()])
+        .set_folders(std::slice::from_ref(&folder))
         .err()
         .into_iter()
         .flatten()

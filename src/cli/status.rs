@@ -22,7 +22,7 @@ pub fn run(
     // What governs the current folder; a mistake there is shown below, like any other.
     let _ = app
         .configuration
-        .set_folders(vec![surroundings.folder.clone()]);
+        .set_folders(std::slice::from_ref(&surroundings.folder));
     let settings = app.router.settings();
     let layers = app.configuration.layers();
     let backends = app.router.status();
@@ -119,7 +119,7 @@ fn described(health: &Health) -> (Style, String) {
         Health::Unloaded => (green, "ready: loads on first need".to_owned()),
         Health::Loading => (yellow, "loading".to_owned()),
         Health::Probing => (yellow, "loaded, being probed".to_owned()),
-        Health::Healthy { speed: None } => (green, "healthy".to_owned()),
+        Health::Healthy { speed: None } => (green, "ready".to_owned()),
         Health::Healthy { speed: Some(speed) } => (
             green,
             format!(

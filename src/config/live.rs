@@ -21,7 +21,6 @@ struct State {
     layers: Layers,
     editor_problem: Option<ConfigError>,
     project_problems: Vec<ConfigError>,
-    folders: Vec<PathBuf>,
 }
 
 impl State {
@@ -45,7 +44,6 @@ impl Configuration {
                 layers,
                 editor_problem: None,
                 project_problems: Vec::new(),
-                folders: Vec::new(),
             }),
             settings,
         }
@@ -91,10 +89,9 @@ impl Configuration {
     ///
     /// # Errors
     /// The files that cannot be read. Nothing leaves the machine until they can.
-    pub fn set_folders(&self, folders: Vec<PathBuf>) -> Result<(), Vec<ConfigError>> {
-        let (projects, problems) = read_projects(&folders);
+    pub fn set_folders(&self, folders: &[PathBuf]) -> Result<(), Vec<ConfigError>> {
+        let (projects, problems) = read_projects(folders);
         let mut state = self.lock();
-        state.folders = folders;
         state.layers.projects = projects;
         state.project_problems.clone_from(&problems);
         self.publish(&state);
@@ -103,15 +100,6 @@ impl Configuration {
         } else {
             Err(problems)
         }
-    }
-
-    /// Reads the projects' files again.
-    ///
-    /// # Errors
-    /// As [`Self::set_folders`].
-    pub fn reload_projects(&self) -> Result<(), Vec<ConfigError>> {
-        let folders = self.lock().folders.clone();
-        self.set_folders(folders)
     }
 
     fn publish(&self, state: &State) {
@@ -134,17 +122,25 @@ impl Configuration {
     }
 }
 
+/// The projects' files that govern `folder`, the innermost first.
+///
+/// # Errors
+/// The first that cannot be read.
+pub fn governing(folder: &Path) -> Result<Vec<Layer<ProjectOptions>>, ConfigError> {
+    let files = paths::project_files(folder)?;
+    let layers = files.iter().map(|file| read_project(file));
+    layers.filter_map(Result::transpose).collect()
+}
+
 fn read_projects(folders: &[PathBuf]) -> (Vec<Layer<ProjectOptions>>, Vec<ConfigError>) {
     let mut layers: Vec<Layer<ProjectOptions>> = Vec::new();
     let mut problems = Vec::new();
     for folder in folders {
-        match paths::project_files(folder) {
-            Ok(files) => {
-                for file in files {
-                    match read_project(&file) {
-                        Ok(Some(layer)) if !layers.contains(&layer) => layers.push(layer),
-                        Ok(_) => {}
-                        Err(error) => problems.push(error),
+        match governing(folder) {
+            Ok(found) => {
+                for layer in found {
+                    if !layers.contains(&layer) {
+                        layers.push(layer);
                     }
                 }
             }

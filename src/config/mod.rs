@@ -23,7 +23,7 @@ pub use environment::{FILE_VARIABLE, from_environment};
 pub use error::ConfigError;
 pub use key::{ApiKey, KeyError};
 pub use layers::{Layer, Layers, Origin, Resolved};
-pub use live::Configuration;
+pub use live::{Configuration, governing};
 pub use options::{
     ClaudeOptions, CompletionOptions, LocalOptions, LogOptions, Options, PrivacyOptions,
 };

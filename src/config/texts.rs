@@ -28,6 +28,12 @@ macro_rules! text {
         impl $name {
             /// The text.
             #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// The text.
+            #[must_use]
             pub fn into_string(self) -> String {
                 self.0
             }

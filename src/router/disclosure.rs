@@ -4,6 +4,7 @@
 
 mod ignores;
 mod names;
+mod projects;
 mod secrets;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use self::ignores::{IgnoredBy, Ignores};
+use self::projects::Projects;
 use super::Origin;
 use crate::config::PrivacySettings;
 use crate::inference::{GenerateRequest, Task};
@@ -42,6 +44,18 @@ pub enum Denial {
         /// The rule that recognised it.
         rule: String,
     },
+    /// A project's file keeps the file on the machine.
+    #[error("`{file}` keeps this file on the machine")]
+    KeptByProject {
+        /// The project's file.
+        file: String,
+    },
+    /// A project's file cannot be read, and may have kept the file on the machine.
+    #[error("a project's file is wrong: {why}")]
+    ProjectUnreadable {
+        /// Where and what.
+        why: String,
+    },
     /// Nobody could look.
     #[error("it could not be examined")]
     Unexaminable,
@@ -60,13 +74,14 @@ impl Denial {
             Self::DeniedByUser { .. } => {
                 "Set `local.model`, or take the glob out of `privacy.deny`."
             }
-            Self::SensitiveName | Self::OutsideWorkspace => {
+            Self::SensitiveName | Self::OutsideWorkspace | Self::KeptByProject { .. } => {
                 "Set `local.model`: a model on this machine may see it."
             }
             Self::Secret { .. } => {
                 "Take the secret out of the text, set `local.model`, or set \
                  `privacy.allow_secrets: true` in your own configuration."
             }
+            Self::ProjectUnreadable { .. } => "Correct the project's file.",
             Self::Unexaminable => "Try again; if it happens twice, look at the log.",
         }
         .to_owned()
@@ -194,9 +209,14 @@ impl Examiner {
         if !place.contains(file) {
             return Some(Denial::OutsideWorkspace);
         }
+        let projects = match Projects::of(file) {
+            Ok(projects) => projects,
+            Err(denial) => return Some(denial),
+        };
+        let allow_git_ignored = place.allow_git_ignored && !projects.keep_git_ignored;
         match self.ignores.ignored(file, place.workspace.as_deref()) {
             Some(IgnoredBy::Tandem) => Some(Denial::TandemIgnored),
-            Some(IgnoredBy::Git) if !place.allow_git_ignored => Some(Denial::GitIgnored),
+            Some(IgnoredBy::Git) if !allow_git_ignored => Some(Denial::GitIgnored),
             Some(IgnoredBy::Git) | None => None,
         }
     }

@@ -435,7 +435,8 @@ fn a_session_follows_its_editor_and_its_projects() {
     std::fs::write(inner.join(".tandem.yaml"), "privacy: {deny: [inner]}").unwrap();
     let configuration = Configuration::new(Layers::default());
     let settings = configuration.settings();
-    configuration.set_folders(vec![inner.clone()]).unwrap();
+    let folders = [inner.clone()];
+    configuration.set_folders(&folders).unwrap();
     let deny = settings.borrow().privacy.deny.clone();
     assert_eq!(
         deny,
@@ -464,7 +465,7 @@ fn a_session_follows_its_editor_and_its_projects() {
     assert_eq!(settings.borrow().mode, Mode::Auto);
 
     std::fs::write(inner.join(".tandem.yaml"), "mode: auto").unwrap();
-    let errors = configuration.reload_projects().unwrap_err();
+    let errors = configuration.set_folders(&folders).unwrap_err();
     assert_eq!(errors.len(), 1);
     assert_eq!(
         settings.borrow().mode,
@@ -473,7 +474,7 @@ fn a_session_follows_its_editor_and_its_projects() {
     );
     std::fs::remove_file(inner.join(".tandem.yaml")).unwrap();
     std::fs::write(inner.join(".tandem.yml"), "").unwrap();
-    let errors = configuration.reload_projects().unwrap_err();
+    let errors = configuration.set_folders(&folders).unwrap_err();
     assert!(
         errors[0]
             .to_string()
@@ -481,7 +482,7 @@ fn a_session_follows_its_editor_and_its_projects() {
         "{errors:?}"
     );
     std::fs::remove_file(inner.join(".tandem.yml")).unwrap();
-    configuration.reload_projects().unwrap();
+    configuration.set_folders(&folders).unwrap();
     assert_eq!(settings.borrow().mode, Mode::Auto);
 }
 

@@ -481,3 +481,30 @@ async fn text_without_a_file_is_judged_by_the_name_it_goes_by() {
         assert_eq!(answer.is_ok(), may_leave, "{name}: {answer:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_nested_project_keeps_its_own_files() {
+    let (_folder, root) = repository();
+    let write_project = |name: &str, yaml: &str| {
+        write(&root.join(name).join("a.rs"), "fn main() {}");
+        write(&root.join(name).join("b.key.rs"), "fn main() {}");
+        write(&root.join(name).join(".tandem.yaml"), yaml);
+    };
+    write_project("open", "completion: {languages_off: [text]}");
+    write_project("closed", "mode: local-only");
+    write_project("partly", "privacy: {deny: ['*.key.rs']}");
+    write_project("broken", "mode: auto");
+    let world = only_claude(PrivacySettings::default());
+    for (file, leaves) in [
+        ("open/a.rs", true),
+        ("closed/a.rs", false),
+        ("closed/deep/down.rs", false),
+        ("partly/a.rs", true),
+        ("partly/b.key.rs", false),
+        ("broken/a.rs", false),
+    ] {
+        let request = at(complete("fn a() {", ""), root.join(file), Some(&root));
+        let answer = asks_claude(&world, request).await;
+        assert_eq!(answer.is_ok(), leaves, "{file}: {answer:?}");
+    }
+}

@@ -86,7 +86,7 @@ pub async fn take_folders(server: &Server) {
     let taken = server
         .session
         .configuration
-        .set_folders(server.workspace_folders());
+        .set_folders(&server.workspace_folders());
     tell(server, &taken.err().unwrap_or_default()).await;
 }
 

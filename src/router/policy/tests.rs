@@ -35,6 +35,8 @@ fn disclosures() -> Vec<Disclosure> {
         Denial::DeniedByUser { glob: "*.x".into() },
         Denial::OutsideWorkspace,
         Denial::Secret { rule: "x".into() },
+        Denial::KeptByProject { file: "x".into() },
+        Denial::ProjectUnreadable { why: "x".into() },
         Denial::Unexaminable,
     ]
     .into_iter()
