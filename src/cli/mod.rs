@@ -30,6 +30,7 @@ use tokio_util::task::AbortOnDropHandle;
 use self::args::{Cli, Command, ConfigCommand, Globals};
 use self::edge::Surroundings;
 use self::exit::{Exit, Failure};
+use self::signals::Termination;
 use crate::app::{App, ScriptedAnswer};
 use crate::backend::local::threads;
 use crate::config::Layers;
@@ -154,6 +155,8 @@ fn with_app<F: Future<Output = Result<Exit, Failure>>>(
     }
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
+        // Before any work: a client may end us as soon as it has its first answer.
+        let termination = Termination::listen();
         let scripted = globals.scripted_answer.as_ref().map(|text| ScriptedAnswer {
             text: text.clone(),
             pause: Duration::from_millis(globals.scripted_ms),
@@ -166,7 +169,7 @@ fn with_app<F: Future<Output = Result<Exit, Failure>>>(
             AbortOnDropHandle::new(tokio::spawn(filter.follow(app.configuration.settings())));
         tokio::select! {
             outcome = work(app) => outcome,
-            signal = signals::termination() => Ok(Exit::Signal(signal)),
+            signal = termination.received() => Ok(Exit::Signal(signal)),
         }
     });
     // A thread that waits for standard input must not keep the process.
