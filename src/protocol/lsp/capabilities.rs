@@ -38,6 +38,8 @@ pub struct Capabilities {
     pub code_action_literals: bool,
     /// `codeAction/resolve` may bring the edit.
     pub resolve_edit: bool,
+    /// The documentation of a completion may be Markdown.
+    pub markdown_documentation: bool,
 }
 
 impl Capabilities {
@@ -74,6 +76,10 @@ impl Capabilities {
             apply_edit: yes("/workspace/applyEdit"),
             versioned_edits: yes("/workspace/workspaceEdit/documentChanges"),
             code_action_literals: has("/textDocument/codeAction/codeActionLiteralSupport"),
+            markdown_documentation: lists(
+                "/textDocument/completion/completionItem/documentationFormat",
+                "markdown",
+            ),
             resolve_edit: lists("/textDocument/codeAction/resolveSupport/properties", "edit")
                 && yes("/textDocument/codeAction/dataSupport"),
         }
@@ -157,6 +163,9 @@ mod tests {
             "workspace": {"applyEdit": true, "workspaceEdit": {"documentChanges": true}},
             "textDocument": {
                 "inlineCompletion": {},
+                "completion": {"completionItem": {
+                    "documentationFormat": ["markdown", "plaintext"],
+                }},
                 "codeAction": {
                     "dataSupport": true,
                     "resolveSupport": {"properties": ["edit"]},
@@ -175,6 +184,7 @@ mod tests {
             versioned_edits: true,
             code_action_literals: true,
             resolve_edit: true,
+            markdown_documentation: true,
         };
         assert_eq!(Capabilities::resolve(&params), expected);
     }

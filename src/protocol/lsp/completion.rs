@@ -54,7 +54,15 @@ fn item(server: &Server, cursor: &Cursor, answer: &Answer) -> CompletionItem {
     let new_text = format!("{typed}{}", answer.text);
     let first_line = new_text.lines().find(|line| !line.trim().is_empty());
     let label = label(first_line.unwrap_or_default());
-    let fence = format!("```{}\n{new_text}\n```", cursor.document.language);
+    let documentation = if server.capabilities().markdown_documentation {
+        let value = format!("```{}\n{new_text}\n```", cursor.document.language);
+        Documentation::MarkupContent(MarkupContent {
+            kind: MarkupKind::Markdown,
+            value,
+        })
+    } else {
+        Documentation::String(new_text.clone())
+    };
     CompletionItem {
         label,
         kind: Some(CompletionItemKind::TEXT),
@@ -62,10 +70,7 @@ fn item(server: &Server, cursor: &Cursor, answer: &Answer) -> CompletionItem {
             "{} ({})",
             answer.attribution.model, answer.attribution.backend
         )),
-        documentation: Some(Documentation::MarkupContent(MarkupContent {
-            kind: MarkupKind::Markdown,
-            value: fence,
-        })),
+        documentation: Some(documentation),
         preselect: Some(false),
         // After what the language's own server offers.
         sort_text: Some("\u{10ffff}".to_owned()),
