@@ -1,6 +1,6 @@
 """Measures tandem-mini on packages that were held out of its training.
 
-    eval.py WORK [--holes 500] [--languages rust,python,typescript] [--gguf FILE] [--json FILE] [--show N]
+    eval.py WORK [--holes 500] [--languages rust,python,typescript] [--order psm|spm]
 
 For each language, holes in real files: the cursor stands somewhere in a line of code, the rest of the
 line is gone, and the file goes on below. The greedy answer (up to 24 tokens, cut at its first line
@@ -83,11 +83,13 @@ def similarity(a, b):
     return 1 - row[-1] / max(len(a), len(b))
 
 
-def prompt_ids(tok, document, start, end):
+def prompt_ids(tok, document, start, end, order):
     encode = lambda text: tok.encode(text, add_special_tokens=False).ids if text else []
     text = document["text"]
-    return (encode(f"{fim.FILE_SEP}{document['path']}\n{fim.PRE}") + encode(text[max(0, start - 6000):start])[-PREFIX_TOKENS:]
-            + encode(fim.SUF) + encode(text[end:end + 2000])[:SUFFIX_TOKENS] + encode(fim.MID))
+    head = encode(f"{fim.FILE_SEP}{document['path']}\n{fim.PRE}")
+    prefix = encode(text[max(0, start - 6000):start])[-PREFIX_TOKENS:]
+    suffix = encode(fim.SUF) + encode(text[end:end + 2000])[:SUFFIX_TOKENS]
+    return head + (prefix + suffix + encode(fim.MID) if order == "psm" else suffix + encode(fim.MID) + prefix)
 
 
 @torch.no_grad()
@@ -115,6 +117,7 @@ def main():
     parser.add_argument("--holes", type=int, default=500)
     parser.add_argument("--languages", default="rust,python,typescript")
     parser.add_argument("--gguf", type=Path, default=HERE / "tandem-mini.gguf")
+    parser.add_argument("--order", choices=["spm", "psm"], default="spm", help="suffix or prefix first")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--show", type=int, default=0, help="print this many answers of each language")
@@ -132,7 +135,7 @@ def main():
         got = {
             "empty": [""] * len(places),
             "repeat the most similar earlier line": [repeat_baseline(d["text"], start) for d, start, _ in places],
-            "tandem-mini": answers(model, tok, [prompt_ids(tok, *p) for p in places]),
+            "tandem-mini": answers(model, tok, [prompt_ids(tok, *p, options.order) for p in places]),
         }
         for who, texts in got.items():
             table.append({

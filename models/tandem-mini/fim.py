@@ -9,7 +9,11 @@ import re
 END, FILE_SEP = "<|endoftext|>", "<|file_sep|>"
 PRE, SUF, MID = "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"
 
-FIM_SHARE = 0.72
+# Suffix first (SPM): the answer goes on directly after the prefix, which a model this small learns at once. Prefix first
+# (PSM) asks it to look back past the suffix; after 5 million tokens it had not learnt that. The rest is plain text.
+SPM_SHARE = 0.65
+PSM_SHARE = 0.2
+HOLE_WEIGHT = 6.0
 PATH_SHARE = 0.5
 SNIPPET_SHARE = 0.12
 EMPTY_SUFFIX_SHARE = 0.15
@@ -96,35 +100,42 @@ def header(rng, document, others):
 
 
 def example(rng, encode, document, others, room):
-    """(ids, weight per id) of at most `room` tokens, made of a window of the document."""
+    """(ids, weight per id) of at most `room` tokens, cut from somewhere in the document."""
     text = document["text"]
-    # Characters per token are about 3.3; a little more is taken and cut to fit below.
-    window = int(room * 4.2)
-    if len(text) > window:
-        first = rng.randrange(len(text) - window // 2)
-        if rng.random() < 0.9:
-            first = text.rfind("\n", 0, first) + 1
-        text = text[first:first + window]
+    # Characters per token are about 3.2; a little more is taken and cut to fit.
+    reach = 5 * room
     head = encode(header(rng, document, others))
-    if rng.random() >= FIM_SHARE or len(text) < 40:
-        ids = (head + encode(text) + encode(END))[:room]
+    if len(head) > room // 3:
+        head = []
+    draw = rng.random()
+    if draw >= PSM_SHARE + SPM_SHARE:
+        first = rng.randrange(max(1, len(text) - reach // 2))
+        first = text.rfind("\n", 0, first) + 1
+        ids = (head + encode(text[first:first + reach]) + (encode(END) if first + reach >= len(text) else []))[:room]
         return ids, [1.0] * len(ids)
     start, end = middle_span(rng, text)
-    middle = encode(text[start:end])[: room // 2]
-    whole = len(middle) < room // 2
-    fixed = len(head) + len(middle) + 3 + whole
-    if fixed > room:
-        head, fixed = [], fixed - len(head)
-    budget = max(0, room - fixed)
+    middle = encode(text[start:end])
+    answer = middle[: room // 2] if len(middle) > room // 2 else middle + encode(END)
+    budget = room - len(head) - len(answer) - 3
+    prefix, suffix = encode(text[max(0, start - reach):start]), encode(text[end:end + reach])
     after = 0 if rng.random() < EMPTY_SUFFIX_SHARE else int(budget * rng.uniform(0.02, 0.45))
-    suffix = encode(text[end:end + 5 * after])[:after]
-    before = budget - len(suffix)
-    prefix = encode(text[:start])
-    prefix = prefix[len(prefix) - before:] if before < len(prefix) else prefix
-    prompt = head + encode(PRE) + prefix + encode(SUF) + suffix + encode(MID)
-    ids = prompt + middle + (encode(END) if whole else [])
+    after = min(after, len(suffix))
+    before = min(budget - after, len(prefix))
+    prefix, suffix = prefix[len(prefix) - before:], suffix[:after]
+    if draw < PSM_SHARE:
+        prompt = head + encode(PRE) + prefix + encode(SUF) + suffix + encode(MID)
+    else:
+        prompt = head + encode(PRE) + encode(SUF) + suffix + encode(MID) + prefix
     # The hole is what is asked for: it weighs more than its few tokens.
-    return ids, [1.0] * len(prompt) + [3.0] * (len(ids) - len(prompt))
+    return prompt + answer, [1.0] * len(prompt) + [HOLE_WEIGHT] * len(answer)
+
+
+def render(prefix, suffix, path=None, order="spm"):
+    """The prompt's text, for documents without special tokens in them."""
+    head = f"{FILE_SEP}{path}\n" if path else ""
+    if order == "psm":
+        return f"{head}{PRE}{prefix}{SUF}{suffix}{MID}"
+    return f"{head}{PRE}{SUF}{suffix}{MID}{prefix}"
 
 
 class Stream:
@@ -136,7 +147,8 @@ class Stream:
         self.rng = random.Random(seed)
         self.documents = documents
         self.encode = lambda text: tokenizer.encode(text, add_special_tokens=False).ids if text else []
-        self.by_language, self.totals = {}, {}
+        self.pad = self.encode("<|fim_pad|>")
+        self.by_language = {}
         for i, d in enumerate(documents):
             self.by_language.setdefault(d["lang"], []).append(i)
         self.languages = [l for l in self.SHARES if l in self.by_language]
@@ -158,16 +170,11 @@ class Stream:
         return self.documents[i], near
 
     def row(self, length):
-        ids, weights = [], []
-        while len(ids) < length + 1:
-            room = length + 1 - len(ids)
-            want = room if room < 200 or self.rng.random() < 0.25 else self.rng.randint(150, room)
+        """One example, padded where it is short: examples packed into a row would see each other's markers."""
+        for _ in range(4):
             document, near = self.draw()
-            if room < 80:
-                more = (self.encode(document["text"][:600]) + self.encode(END))[:room]
-                weight = [1.0] * len(more)
-            else:
-                more, weight = example(self.rng, self.encode, document, near, want)
-            ids += more
-            weights += weight
-        return ids, weights
+            ids, weights = example(self.rng, self.encode, document, near, length + 1)
+            if len(ids) > 0.7 * length:
+                break
+        missing = length + 1 - len(ids)
+        return ids + self.pad * missing, weights + [0.0] * missing

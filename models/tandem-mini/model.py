@@ -157,7 +157,7 @@ def gguf_names(c: Config):
     return names
 
 
-def write_gguf(path, model: Model, tokenizer, licence="Apache-2.0"):
+def write_gguf(path, model: Model, tokenizer, licence="MIT OR Apache-2.0"):
     """One file with everything that inference needs: matrices in Q8_0, norms in F32."""
     import gguf
 
@@ -198,6 +198,9 @@ def write_gguf(path, model: Model, tokenizer, licence="Apache-2.0"):
         w.add_uint32(f"tokenizer.ggml.fim_{key}_token_id", token(f"<|fim_{name}|>"))
     w.add_uint32("tokenizer.ggml.fim_rep_token_id", token("<|repo_name|>"))
     w.add_uint32("tokenizer.ggml.fim_sep_token_id", token("<|file_sep|>"))
+
+    # Not one of llama.cpp's keys: where the suffix stands in the prompt (see README.md).
+    w.add_string("tandem.fim_order", "spm")
 
     parameters = dict(model.named_parameters())
     for ours, theirs in gguf_names(c).items():

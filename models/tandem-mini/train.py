@@ -107,7 +107,7 @@ def flat_views(model, flat):
 
 
 def worker(index, model, flat, jobs, results, work, options, first_step):
-    """Adds the gradients of one row after another to `flat`, which the main process reads between steps.
+    """Adds the gradients of one row (or of four quarters) after another to `flat`, which the main process reads between steps.
 
     One thread each: with shared cores, a thread pool waits at every operation for the thread that
     was put to sleep; workers wait for each other once a step.
@@ -117,13 +117,12 @@ def worker(index, model, flat, jobs, results, work, options, first_step):
         p.grad = view
     stream = fim.Stream(documents(work / "data/train.jsonl"), load_tokenizer(work), hash((options.seed, index, first_step)))
     loss_of = torch.compile(model.loss, dynamic=False) if options.compile else model.loss
-    while jobs.get():
-        ids, weights = stream.row(model.c.context)
-        ids, weights = torch.tensor([ids]), torch.tensor([weights])
+    while length := jobs.get():
+        ids, weights = map(torch.tensor, zip(*(stream.row(length) for _ in range(model.c.context // length))))
         with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
             loss, each = loss_of(ids[:, :-1], ids[:, 1:], weights[:, 1:])
         loss.backward()
-        hole = each[weights[0, 1:] > 1]
+        hole = each[weights[:, 1:].reshape(-1) > 1]
         results.put((each.mean().item(), hole.sum().item(), len(hole)))
 
 
@@ -171,7 +170,8 @@ def train(work, options):
     while spent < budget and not stop and step < options.steps:
         began = time.time()
         for _ in range(options.rows):
-            jobs.put(True)
+            long = spent / budget >= options.long_from and random.random() < 0.4
+            jobs.put(config.context if long else config.context // 4)
         rows = [results.get() for _ in range(options.rows)]
         computed = time.time()
         gradient = sum(flats[1:], flats[0]) / options.rows
@@ -202,7 +202,7 @@ def train(work, options):
             last = time.time()
     save()
     for _ in workers:
-        jobs.put(False)
+        jobs.put(0)
     for process in workers:
         process.join()
     print(f"ended at step {step}, {seen / 1e6:.2f} M tokens, {spent / 60:.1f} minutes", flush=True)
@@ -231,7 +231,7 @@ def golden():
     reference, tok = load_reference(GGUF)
     cases = []
     for name, path, prefix, suffix in GOLDEN:
-        prompt = (f"{fim.FILE_SEP}{path}\n" if path else "") + fim.PRE + prefix + fim.SUF + suffix + fim.MID
+        prompt = fim.render(prefix, suffix, path)
         ids = tok.encode(prompt, add_special_tokens=False).ids
         answer, first = [], None
         with torch.no_grad():
@@ -242,7 +242,7 @@ def golden():
                 if answer[-1] == tok.token_to_id(fim.END):
                     break
         top = first.topk(5)
-        cases.append({"name": name, "path": path, "prefix": prefix, "suffix": suffix, "prompt": prompt, "prompt_ids": ids,
+        cases.append({"name": name, "order": "spm", "path": path, "prefix": prefix, "suffix": suffix, "prompt": prompt, "prompt_ids": ids,
                       "greedy_ids": answer, "greedy_text": tok.decode(answer, skip_special_tokens=True),
                       "first_top5": [[int(i), round(float(v), 4)] for v, i in zip(top.values, top.indices)]})
         print(f"{name}: {cases[-1]['greedy_text']!r}")
@@ -285,10 +285,11 @@ def main():
     parser.add_argument("--minutes", type=float, default=90, help="training time, earlier runs counted in")
     parser.add_argument("--steps", type=int, default=10**9)
     parser.add_argument("--rows", type=int, default=4, help="rows of the full context a step")
+    parser.add_argument("--long-from", type=float, default=0.6, help="share of the time after which 4 rows in 10 are not cut in four")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--muon-lr", type=float, default=0.02)
     parser.add_argument("--adam-lr", type=float, default=0.004)
-    parser.add_argument("--decay", type=float, default=0.35, help="share of the time in which the learning rate falls")
+    parser.add_argument("--decay", type=float, default=0.33, help="share of the time in which the learning rate falls")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
