@@ -12,8 +12,9 @@ use super::error::LoadError;
 use super::gguf::{self, Gguf, Metadata};
 use super::model_config::{ModelConfig, context_in_metadata};
 use super::qwen::Qwen;
+use super::threads;
 use super::tokenizer::Tokenizer;
-use super::weights::Safetensors;
+use super::weights::{FLOAT32_BYTES, Safetensors};
 use super::{LanguageModel, ModelSource};
 use crate::prompt::Vocabulary;
 use crate::prompt::chatml::ChatTemplate;
@@ -70,7 +71,7 @@ pub fn context_tokens(source: &ModelSource) -> Result<usize, LoadError> {
     }
 }
 
-/// Loads a model for at most `context_tokens`.
+/// Loads a model for at most `context_tokens`, on the thread that will compute with it.
 ///
 /// # Errors
 /// [`LoadError`] naming the file, what is wrong with it, and the next step.
@@ -148,6 +149,9 @@ fn finish(
     context_tokens: usize,
     file: &str,
 ) -> Result<Loaded, LoadError> {
+    if weights.elements() * size_of::<f32>() <= FLOAT32_BYTES {
+        threads::stay_on_this_one();
+    }
     let context_tokens = context_tokens.min(config.context_tokens);
     if let Some(end) = ends.iter().find(|end| **end as usize >= config.vocabulary) {
         let fact = format!(

@@ -1,5 +1,20 @@
 //! How many threads do the arithmetic.
 
+/// From now on the arithmetic of the calling thread stays on it. A small model's products are too
+/// short to share: handing them over costs more than it gains as soon as anything else runs on the
+/// machine (`RAYON_NUM_THREADS=1 cargo bench --bench engine` shows it).
+pub fn stay_on_this_one() {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .use_current_thread()
+        .build();
+    // The thread belongs to its pool for good. It fails where the thread stays on itself already,
+    // or belongs to another pool, and then everything is slower at worst.
+    if let Err(error) = pool {
+        tracing::debug!(%error, "the thread keeps its pool");
+    }
+}
+
 /// Has candle use `threads` threads, instead of one for each physical core.
 ///
 /// candle reads the number from the environment, once, when its pools start; there is no other way

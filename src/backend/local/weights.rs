@@ -19,10 +19,13 @@ use super::gguf::Gguf;
 /// Weights that would take at most this much memory as float32 are kept as float32: computed with
 /// exactly the file's values, where quantized products round activations to 8 bits. The goldens of
 /// tandem-mini rest on it.
-const FLOAT32_BYTES: usize = 96 << 20;
+pub const FLOAT32_BYTES: usize = 96 << 20;
 
 /// A source of tensors.
 pub trait Weights {
+    /// Elements in all tensors.
+    fn elements(&self) -> usize;
+
     /// Whether there is such a tensor.
     fn contains(&self, name: &str) -> bool;
 
@@ -40,6 +43,10 @@ pub trait Weights {
 }
 
 impl<R: Read + Seek> Weights for Gguf<R> {
+    fn elements(&self) -> usize {
+        Gguf::elements(self)
+    }
+
     fn contains(&self, name: &str) -> bool {
         Gguf::contains(self, name)
     }
@@ -119,6 +126,17 @@ impl Safetensors {
 }
 
 impl Weights for Safetensors {
+    fn elements(&self) -> usize {
+        let count = |shard: &BufferedSafetensors| -> usize {
+            let tensors = shard.tensors();
+            let elements = tensors
+                .iter()
+                .map(|(_, view)| view.shape().iter().product::<usize>());
+            elements.sum()
+        };
+        self.shards.iter().map(count).sum()
+    }
+
     fn contains(&self, name: &str) -> bool {
         self.shard_of.contains_key(&hugging_face_name(name))
     }
