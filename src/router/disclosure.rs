@@ -180,7 +180,7 @@ impl Examiner {
                 .iter()
                 .chain(&origin.also)
                 .find_map(|file| of_file(Some(file)))
-                .or_else(|| of_name(name))
+                .or_else(|| of_name(name).or_else(|| of_name(origin.name.as_deref())))
                 .or_else(|| of_text(&text)),
             snippets,
         }

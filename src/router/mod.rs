@@ -60,6 +60,8 @@ pub struct RouteRequest {
 pub struct Origin {
     /// The document's file, where there is one.
     pub file: Option<PathBuf>,
+    /// What the document is called, which counts where it is in no file.
+    pub name: Option<String>,
     /// Other files of which the request holds text, such as those that a diff changes: if one of
     /// them must not leave the machine, nothing does.
     pub also: Vec<PathBuf>,

@@ -479,6 +479,11 @@ async fn text_without_a_file_is_judged_by_the_name_it_goes_by() {
         }
         let answer = asks_claude(&world, request).await;
         assert_eq!(answer.is_ok(), may_leave, "{name}: {answer:?}");
+        // A question about a document that was never saved holds its text, too.
+        let mut request = chat("A=1");
+        request.origin.name = Some(name.to_owned());
+        let answer = asks_claude(&world, request).await;
+        assert_eq!(answer.is_ok(), may_leave, "{name}: {answer:?}");
     }
 }
 

@@ -77,7 +77,9 @@ pub fn snippets(server: &Server, documents: &Documents, than: &Snapshot) -> Vec<
             let mut text = before(&other.text, middle, SNIPPET_BYTES / 2).to_string();
             text.push_str(&after(&other.text, middle, SNIPPET_BYTES / 2));
             (!text.trim().is_empty()).then(|| Snippet {
-                path: shown_path(server, &other).unwrap_or_else(|| "untitled".to_owned()),
+                path: shown_path(server, &other)
+                    .or_else(|| other.name())
+                    .unwrap_or_else(|| "untitled".to_owned()),
                 file: other.file(),
                 text: text.into(),
             })

@@ -80,18 +80,27 @@ pub struct Refused {
 impl Snapshot {
     /// Its file, where it is in one. A notebook's cell, an older state under version control and the
     /// like have schemes of their own and hold a file's text all the same, so what holds for the
-    /// file must hold for them: their path counts.
+    /// file must hold for them: their path counts. So does that of a file which is to be written.
     #[must_use]
     pub fn file(&self) -> Option<PathBuf> {
-        if self.uri.scheme() == "untitled" || self.uri.cannot_be_a_base() {
+        if self.uri.cannot_be_a_base() {
             return None;
         }
-        let local = Url::parse("file:///").ok().map(|mut file| {
-            file.set_path(self.uri.path());
-            file
-        });
-        let with_host = self.uri.to_file_path().ok();
-        with_host.or_else(|| local?.to_file_path().ok())
+        self.uri.to_file_path().ok().or_else(|| self.path_alone())
+    }
+
+    /// What it is called where it is in no file: `.env` for `untitled:.env`.
+    #[must_use]
+    pub fn name(&self) -> Option<String> {
+        let path = self.path_alone()?;
+        Some(path.file_name()?.to_string_lossy().into_owned())
+    }
+
+    /// The path in its address, whatever else is there.
+    fn path_alone(&self) -> Option<PathBuf> {
+        let mut file = Url::parse("file:///").ok()?;
+        file.set_path(self.uri.path());
+        file.to_file_path().ok()
     }
 }
 
@@ -359,20 +368,23 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn text_of_a_file_has_that_files_path_under_any_scheme() {
-        for (uri, expected) in [
-            ("file:///work/a%20b.rs", Some("/work/a b.rs")),
-            ("file://server/share/.env", Some("/share/.env")),
+        for (uri, expected, name) in [
+            ("file:///work/a%20b.rs", Some("/work/a b.rs"), "a b.rs"),
+            ("file://server/share/.env", Some("/share/.env"), ".env"),
             (
                 "vscode-notebook-cell:/work/n.ipynb#W0",
                 Some("/work/n.ipynb"),
+                "n.ipynb",
             ),
             (
                 "git:/work/.env?%7B%22ref%22%3A%22HEAD%22%7D",
                 Some("/work/.env"),
+                ".env",
             ),
-            ("untitled:Untitled-1", None),
-            ("untitled:/work/new.rs", None),
-            ("mailto:somebody", None),
+            ("untitled:Untitled-1", None, "Untitled-1"),
+            ("untitled:/work/new.rs", Some("/work/new.rs"), "new.rs"),
+            ("untitled:.env", None, ".env"),
+            ("mailto:somebody", None, "somebody"),
         ] {
             let documents = Documents::default();
             documents
@@ -380,8 +392,10 @@ mod tests {
                     "uri": uri, "languageId": "rust", "version": 1, "text": "",
                 }}))
                 .unwrap();
-            let file = documents.get(&uri.parse().unwrap()).unwrap().file();
-            assert_eq!(file.as_deref(), expected.map(std::path::Path::new), "{uri}");
+            let document = documents.get(&uri.parse().unwrap()).unwrap();
+            let expected = expected.map(PathBuf::from);
+            assert_eq!(document.file(), expected, "{uri}");
+            assert_eq!(document.name().as_deref(), Some(name), "{uri}");
         }
     }
 

@@ -207,6 +207,7 @@ pub async fn ask(
         origin: Origin {
             workspace: file.as_deref().and_then(|file| server.workspace_of(file)),
             file,
+            name: document.name(),
             document: Some(document.uri.to_string()),
             automatic: false,
             ..Origin::default()

@@ -110,6 +110,7 @@ async fn candidates(server: &Server, place: Place) -> Result<(Cursor, Vec<Answer
     let origin = Origin {
         workspace: file.as_deref().and_then(|file| server.workspace_of(file)),
         file,
+        name: document.name(),
         document: Some(document.uri.to_string()),
         automatic: place.automatic,
         ..Origin::default()

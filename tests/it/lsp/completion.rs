@@ -279,7 +279,7 @@ async fn other_open_documents_are_looked_at_in_small_pieces() {
     }
     lsp.open(URI, "rust", "").await;
     let items = lsp.inline(URI, (0, 0), 2).await;
-    assert_eq!(texts(&items), ["untitled d.rs"]);
+    assert_eq!(texts(&items), ["Untitled-1 d.rs"]);
     lsp.finish().await;
 }
 
