@@ -68,6 +68,20 @@ impl Health {
         }
     }
 
+    /// What keeps the backend from answering as it should, for people; ends with the next step.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&str> {
+        match self {
+            Self::Absent { why } | Self::Degraded { why } => Some(why),
+            Self::Failed { error, .. } => Some(error),
+            Self::Downloading { .. }
+            | Self::Unloaded
+            | Self::Loading
+            | Self::Probing
+            | Self::Healthy { .. } => None,
+        }
+    }
+
     /// One word for status lines.
     #[must_use]
     pub fn word(&self) -> &'static str {

@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use tower_lsp::lsp_types::notification::Notification;
 
-use crate::inference::{Attribution, BackendKind, EmptyReason, Health, RouteReason};
+use crate::config::Mode;
+use crate::inference::{Attribution, BackendKind, EmptyReason, RouteReason};
 use crate::router::{Answer, BackendStatus, NoAnswer};
 
 use super::Session;
@@ -166,10 +167,12 @@ impl Status {
     }
 
     fn current(&self, last: &Last) -> StatusParams {
-        let first = self.session.router.status().into_iter().next();
+        let settings = self.session.router.settings();
+        let mut backends = self.session.router.status().into_iter();
+        let first = backends.find(|backend| may_answer(backend.kind, settings.mode));
         let state = if self.paused() {
             "paused"
-        } else if !self.session.router.settings().completion.enabled {
+        } else if !settings.completion.enabled {
             "disabled"
         } else {
             first.as_ref().map_or("absent", |first| first.health.word())
@@ -179,7 +182,7 @@ impl Status {
             (None, Some(first)) => (Some(first.kind), Some(first.model.clone())),
             (None, None) => (None, None),
         };
-        let trouble = || first.and_then(|first| trouble(first.health));
+        let trouble = || first.as_ref()?.health.trouble().map(str::to_owned);
         StatusParams {
             state: Cow::Borrowed(state),
             backend,
@@ -195,15 +198,12 @@ impl Status {
     }
 }
 
-fn trouble(health: Health) -> Option<String> {
-    match health {
-        Health::Absent { why } | Health::Degraded { why } => Some(why),
-        Health::Failed { error, .. } => Some(error),
-        Health::Downloading { .. }
-        | Health::Unloaded
-        | Health::Loading
-        | Health::Probing
-        | Health::Healthy { .. } => None,
+/// Whether a backend of this kind may be asked at all.
+fn may_answer(kind: BackendKind, mode: Mode) -> bool {
+    match mode {
+        Mode::Auto => true,
+        Mode::LocalOnly => !matches!(kind, BackendKind::Claude | BackendKind::Server),
+        Mode::ClaudeOnly => kind == BackendKind::Claude,
     }
 }
 
@@ -289,5 +289,25 @@ fn explain(reason: EmptyReason) -> &'static str {
         EmptyReason::OnlyWhitespace => "The model has only blanks to add here.",
         EmptyReason::RepeatsSuffix => "The model only repeats what follows.",
         EmptyReason::RepeatsPrefix => "The model only repeats what comes before.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_names_nobody_whom_the_mode_rules_out() {
+        for (mode, kind, expected) in [
+            (Mode::Auto, BackendKind::Claude, true),
+            (Mode::Auto, BackendKind::Embedded, true),
+            (Mode::LocalOnly, BackendKind::Claude, false),
+            (Mode::LocalOnly, BackendKind::Server, false),
+            (Mode::LocalOnly, BackendKind::Candle, true),
+            (Mode::ClaudeOnly, BackendKind::Claude, true),
+            (Mode::ClaudeOnly, BackendKind::Embedded, false),
+        ] {
+            assert_eq!(may_answer(kind, mode), expected, "{mode:?} {kind}");
+        }
     }
 }
