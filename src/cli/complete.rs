@@ -18,8 +18,8 @@ use super::{language, output};
 use crate::app::App;
 use crate::config::Settings;
 use crate::inference::{
-    CompleteTask, CompletionShape, Effort, EmptyReason, GenerateRequest, Priority, RequestId,
-    Sampling, Task,
+    BackendKind, CompleteTask, CompletionShape, Effort, EmptyReason, GenerateRequest, Priority,
+    RequestId, Sampling, Task,
 };
 use crate::router::{Answer, NoAnswer, Origin, RouteRequest};
 
@@ -71,6 +71,9 @@ pub async fn run(
         .await;
     let took = started.elapsed();
     drop(progress);
+    if let Ok(answer) = &outcome {
+        tell_stand_in(&app, answer.attribution.backend);
+    }
 
     match outcome {
         Ok(answer) if args.json => {
@@ -95,6 +98,22 @@ pub async fn run(
             Ok(Exit::Done)
         }
         Err(no_answer) => nothing(&no_answer, args.json, took),
+    }
+}
+
+/// Tells that the model which was configured did not answer, since another model's answer looks the
+/// same.
+fn tell_stand_in(app: &App, who: BackendKind) {
+    let status = app.router.status();
+    let local = status.first().filter(|first| {
+        app.router.settings().local.model.is_some()
+            && !matches!(first.kind, BackendKind::Embedded | BackendKind::Claude)
+            && first.kind != who
+    });
+    if let Some(trouble) = local.and_then(|local| local.health.trouble()) {
+        output::note(&format!(
+            "{who} answers, since the local model does not: {trouble}"
+        ));
     }
 }
 
@@ -125,14 +144,17 @@ pub fn read_document(file: &Path) -> Result<String, Failure> {
     let unreadable = |error: std::io::Error| {
         Failure::failed(format!("{shown}: cannot be read: {error}. Check the path."))
     };
-    let metadata = std::fs::metadata(file).map_err(unreadable)?;
-    if metadata.len() > LARGEST_DOCUMENT {
+    let mut bytes = Vec::new();
+    // What the system says of a file's size is not the truth for all files: a device has none.
+    std::fs::File::open(file)
+        .and_then(|file| file.take(LARGEST_DOCUMENT + 1).read_to_end(&mut bytes))
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > LARGEST_DOCUMENT {
         return Err(Failure::failed(format!(
             "{shown}: larger than {} MiB. Choose a smaller file.",
             LARGEST_DOCUMENT >> 20
         )));
     }
-    let bytes = std::fs::read(file).map_err(unreadable)?;
     String::from_utf8(bytes)
         .map_err(|_| Failure::failed(format!("{shown}: not UTF-8. Convert it first.")))
 }

@@ -25,6 +25,12 @@ pub fn print_styled(text: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::write(&error))
 }
 
+/// Tells something on standard error that is no failure.
+pub fn note(text: &str) {
+    // Nothing can be told where standard error is closed.
+    let _ = writeln!(io::stderr(), "tandem: {text}");
+}
+
 /// Writes JSON for people and programs.
 pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let mut text = serde_json::to_string_pretty(value)

@@ -31,6 +31,8 @@ pub struct Situation {
     pub start: Start,
     /// The on-device model.
     pub local: LocalState,
+    /// What keeps it from answering, for people.
+    pub local_trouble: Option<String>,
     /// Whether the embedded model could answer a completion.
     pub embedded: bool,
     /// Claude.

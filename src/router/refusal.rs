@@ -30,15 +30,22 @@ pub(super) fn refuse(situation: &Situation, withheld: Option<&Withheld>) -> Refu
     };
     let (obstacle, next_step) = claude_obstacle(withheld);
     let waits = situation.local == LocalState::Downloading && situation.mode != Mode::ClaudeOnly;
-    let message = match local {
-        Some(local) => format!("{local}, and {obstacle}"),
-        None => obstacle,
+    let message = match (&situation.local_trouble, local) {
+        (_, None) => obstacle,
+        // It ends with a next step of its own.
+        (Some(trouble), Some(_)) if local_unusable(situation) => {
+            let trouble = trouble.trim_end_matches('.');
+            format!("{obstacle}, and the local model cannot be used: {trouble}")
+        }
+        (_, Some(local)) => format!("{local}, and {obstacle}"),
     };
     let next_step = match withheld {
         Withheld::LocalOnly | Withheld::NoKey if waits => {
             "Wait for the download to end; `tandem status` shows how far it is.".to_owned()
         }
-        Withheld::LocalOnly => local_next_step(situation),
+        Withheld::LocalOnly if situation.local_trouble.is_none() || !local_unusable(situation) => {
+            local_next_step(situation)
+        }
         _ => next_step,
     };
     Refusal {
@@ -84,6 +91,14 @@ fn local_failed(situation: &Situation) -> bool {
             situation.local,
             LocalState::Failed | LocalState::BreakerOpen
         )
+}
+
+/// Whether there is a local model and it does not generate, now or at all.
+fn local_unusable(situation: &Situation) -> bool {
+    matches!(
+        situation.local,
+        LocalState::None | LocalState::Failed | LocalState::BreakerOpen
+    )
 }
 
 /// Why nothing on the device can serve, `None` where the mode rules it out anyway.

@@ -138,6 +138,8 @@ fn exit_codes_tell_scripts_what_happened() {
         (&["complete", "a.rs:1"][..], 0, ""),
         (&["complete", "nowhere.rs:1"], 1, "cannot be read"),
         (&["complete", "latin1.txt:1"], 1, "not UTF-8"),
+        #[cfg(unix)]
+        (&["complete", "/dev/zero:1"], 1, "larger than 16 MiB"),
         (&["complete", "a.rs"], 2, "FILE:LINE"),
         (
             &["complete", "a.rs:9"],
@@ -450,6 +452,28 @@ fn the_model_inside_the_program_completes_code_and_says_so() {
     assert_eq!(ran.code, Some(4), "{ran:?}");
     let ran = home.run(&["complete", "a.py:2", "--model", "nowhere.gguf", "--json"]);
     assert_eq!(ran.json()["backend"], "embedded", "falls back: {ran:?}");
+}
+
+#[test]
+fn a_model_that_cannot_be_used_is_told_whoever_answers() {
+    let home = Home::new();
+    home.write("a.rs", "");
+    home.write("broken.gguf", "GGUF");
+    for (model, told) in [
+        ("none.gguf", "none.gguf: there is no such file. Check"),
+        ("broken.gguf", "broken.gguf"),
+    ] {
+        let complete = ["--model", model, "complete", "a.rs:1"];
+        let ran = home.run(&complete);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert!(ran.stderr.contains("embedded answers"), "{ran:?}");
+        assert!(ran.stderr.contains(told), "{ran:?}");
+        for more in [&["--no-embedded"][..], &["--no-embedded", "--local-only"]] {
+            let ran = home.run(&[&complete[..], more].concat());
+            assert_ne!(ran.code, Some(0), "{ran:?}");
+            assert!(ran.stderr.contains(told), "{ran:?}");
+        }
+    }
 }
 
 #[cfg(unix)]
