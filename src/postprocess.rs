@@ -1,6 +1,7 @@
 //! From what a model said to what a person would keep. Pure.
 
 mod brackets;
+mod circles;
 mod completion;
 mod place;
 mod stop;

@@ -1,5 +1,6 @@
 //! Completions: how much of an answer is inserted at the cursor.
 
+use super::circles;
 use super::place::{Place, indentation, is_distinctive};
 use super::stop::{Found, StopSequences};
 use super::{Progress, is_crlf, to_document};
@@ -7,9 +8,6 @@ use crate::inference::{CompleteTask, EmptyReason};
 
 /// The most bytes of an answer that are looked at: far more than any completion that is kept.
 const MOST_BYTES: usize = 16 * 1024;
-
-/// The longest cycle of lines that is recognised as going round in circles.
-const LONGEST_CYCLE: usize = 4;
 
 /// The least length at which the beginning of the cursor's line is recognised at the beginning of
 /// an answer: shorter ones repeat by right (`foo(foo(x))`).
@@ -142,7 +140,10 @@ impl CompletionFilter {
         }
         let ended = ended || ended_by != EndedBy::Nothing;
         let by_lines = self.by_lines(kept, ended).into_iter();
-        let cut = by_lines.chain(by_cycles(kept, ended));
+        let circles = circles::by_lines(kept, ended)
+            .into_iter()
+            .chain(circles::within_line(kept));
+        let cut = by_lines.chain(circles.map(|at| (at, EndedBy::Prefix)));
         if let Some((at, by)) = cut.min_by_key(|(at, _)| *at) {
             (kept, ended_by) = (&kept[..at], by);
         }
@@ -351,36 +352,6 @@ impl CompletionFilter {
         let (_, lowest) = depth(rest);
         open <= 0 || lowest >= 0
     }
-}
-
-/// Where the answer starts to go round in circles.
-fn by_cycles(text: &str, ended: bool) -> Option<(usize, EndedBy)> {
-    let mut lines: Vec<(usize, &str)> = Vec::new();
-    let mut at = 0;
-    for line in text.split_inclusive('\n') {
-        if line.ends_with('\n') || ended {
-            lines.push((at, line.trim()));
-        }
-        at += line.len();
-    }
-    for end in 1..=lines.len() {
-        let seen = &lines[..end];
-        for cycle in 1..=LONGEST_CYCLE {
-            // A single line may come twice by right; not three times, nor several lines twice.
-            let times = if cycle == 1 { 3 } else { 2 };
-            let Some(from) = end.checked_sub(cycle * times) else {
-                continue;
-            };
-            let (first, rest) = seen[from..].split_at(cycle);
-            let again = rest
-                .chunks(cycle)
-                .all(|one| one.iter().map(|(_, l)| l).eq(first.iter().map(|(_, l)| l)));
-            if again && first.iter().any(|(_, line)| is_distinctive(line)) {
-                return Some((rest[0].0, EndedBy::Prefix));
-            }
-        }
-    }
-    None
 }
 
 /// Whether a line only closes brackets.
