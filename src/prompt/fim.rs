@@ -1,10 +1,11 @@
 //! Completion prompts: fill in the middle where the model knows how, else the text before.
 //!
-//! The order is prefix, suffix, middle (PSM), the one that Qwen2.5-Coder and tandem-mini were
-//! trained on: `<|file_sep|>path\n<|fim_prefix|>before<|fim_suffix|>after<|fim_middle|>`. The suffix
-//! stands behind the cursor's text, so a keystroke computes the suffix again; with the suffix first
-//! (SPM) it would not, but a model answers badly in an order it never saw. So a keystroke is kept
-//! cheap by a short suffix instead: [`SUFFIX_TOKENS`].
+//! Two orders are known. Suffix first (SPM) is what tandem-mini learnt, and its GGUF says so:
+//! `<|file_sep|>path\n<|fim_prefix|><|fim_suffix|>after<|fim_middle|>before`. The suffix stays as it
+//! is while someone types, so a keystroke costs its own tokens only. Prefix first (PSM) is
+//! Qwen2.5-Coder's: `<|file_sep|>path\n<|fim_prefix|>before<|fim_suffix|>after<|fim_middle|>`. There a
+//! keystroke computes the suffix again, but a model answers badly in an order it never saw; a short
+//! suffix keeps that cheap: [`SUFFIX_TOKENS`].
 
 use super::{Budget, Vocabulary, fit, too_long};
 use crate::inference::{CompleteTask, GenerateError, Snippet};
@@ -32,17 +33,30 @@ pub struct FimTokens {
     pub middle: u32,
     /// `<|file_sep|>`, before a file's path.
     pub file_separator: Option<u32>,
+    /// What the model expects first.
+    pub order: FimOrder,
+}
+
+/// What stands first in a prompt with a hole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FimOrder {
+    /// The text before the cursor (PSM).
+    #[default]
+    PrefixFirst,
+    /// The text after it (SPM).
+    SuffixFirst,
 }
 
 impl FimTokens {
-    /// Those of `vocabulary`, if it has them.
+    /// Those of `vocabulary`, if it has them, for a model that was trained in `order`.
     #[must_use]
-    pub fn find(vocabulary: &dyn Vocabulary) -> Option<Self> {
+    pub fn find(vocabulary: &dyn Vocabulary, order: FimOrder) -> Option<Self> {
         Some(Self {
             prefix: vocabulary.special("<|fim_prefix|>")?,
             suffix: vocabulary.special("<|fim_suffix|>")?,
             middle: vocabulary.special("<|fim_middle|>")?,
             file_separator: vocabulary.special("<|file_sep|>"),
+            order,
         })
     }
 }
@@ -87,10 +101,20 @@ pub fn render(
     };
     prompt.extend(header);
     prompt.push(fim.prefix);
-    prompt.extend(prefix);
-    prompt.push(fim.suffix);
-    prompt.extend(suffix);
-    prompt.push(fim.middle);
+    match fim.order {
+        FimOrder::PrefixFirst => {
+            prompt.extend(prefix);
+            prompt.push(fim.suffix);
+            prompt.extend(suffix);
+            prompt.push(fim.middle);
+        }
+        FimOrder::SuffixFirst => {
+            prompt.push(fim.suffix);
+            prompt.extend(suffix);
+            prompt.push(fim.middle);
+            prompt.extend(prefix);
+        }
+    }
     Ok(prompt)
 }
 
@@ -171,7 +195,7 @@ mod tests {
     fn the_document_stands_in_the_models_frame() {
         check(
             &task("fn a() {", "}\n", &[]),
-            FimTokens::find(&Bytes),
+            FimTokens::find(&Bytes, FimOrder::PrefixFirst),
             &expect![[r"
                 [<|file_sep|>]src/a.rs
                 [<|fim_prefix|>]fn a() {[<|fim_suffix|>]}
@@ -180,10 +204,22 @@ mod tests {
     }
 
     #[test]
+    fn a_model_that_learnt_the_suffix_first_gets_it_first() {
+        check(
+            &task("fn a() {", "}\n", &[]),
+            FimTokens::find(&Bytes, FimOrder::SuffixFirst),
+            &expect![[r"
+                [<|file_sep|>]src/a.rs
+                [<|fim_prefix|>][<|fim_suffix|>]}
+                [<|fim_middle|>]fn a() {"]],
+        );
+    }
+
+    #[test]
     fn the_best_snippet_is_nearest_and_ends_with_a_line() {
         check(
             &task("x", "", &[("best.rs", "best"), ("good.rs", "good\n\n")]),
-            FimTokens::find(&Bytes),
+            FimTokens::find(&Bytes, FimOrder::PrefixFirst),
             &expect![[r"
                 [<|file_sep|>]good.rs
                 good
@@ -198,7 +234,7 @@ mod tests {
     fn special_tokens_in_a_document_stay_text() {
         check(
             &task("<|fim_middle|>", "<|im_end|>", &[]),
-            FimTokens::find(&Bytes),
+            FimTokens::find(&Bytes, FimOrder::PrefixFirst),
             &expect![[r"
                 [<|file_sep|>]src/a.rs
                 [<|fim_prefix|>]<|fim_middle|>[<|fim_suffix|>]<|im_end|>[<|fim_middle|>]"]],
@@ -214,7 +250,11 @@ mod tests {
     fn a_long_document_keeps_what_is_near_the_cursor() {
         let line = "let number = 1;\n";
         let task = task(&line.repeat(99), &line.repeat(99), &[("b.rs", "text")]);
-        let prompt = prompt(&task, FimTokens::find(&Bytes), BUDGET);
+        let prompt = prompt(
+            &task,
+            FimTokens::find(&Bytes, FimOrder::PrefixFirst),
+            BUDGET,
+        );
         let (before, after) = prompt.split_once("[<|fim_suffix|>]").unwrap();
         assert!(before.ends_with(line));
         assert!(after.starts_with(line));

@@ -18,7 +18,7 @@ use super::weights::{FLOAT32_BYTES, Safetensors};
 use super::{LanguageModel, ModelSource};
 use crate::prompt::Vocabulary;
 use crate::prompt::chatml::ChatTemplate;
-use crate::prompt::fim::FimTokens;
+use crate::prompt::fim::{FimOrder, FimTokens};
 
 /// A model, ready to generate.
 pub struct Loaded {
@@ -37,6 +37,10 @@ pub struct Loaded {
     /// How to hold a conversation, if the model knows how.
     pub chat: Option<ChatTemplate>,
 }
+
+/// The key under which a GGUF file says in which order the model learnt to fill holes: `spm` or `psm`.
+/// Ours, since GGUF has none for it; files without it are prefix first.
+const FIM_ORDER: &str = "tandem.fim_order";
 
 /// The special tokens after which Qwen has nothing more to say, besides what a file names.
 const ENDS: [&str; 2] = ["<|endoftext|>", "<|im_end|>"];
@@ -94,12 +98,16 @@ fn load_gguf<R: Read + Seek>(mut gguf: Gguf<R>, context: usize) -> Result<Loaded
     let config = ModelConfig::from_gguf(metadata, &file)?;
     let tokenizer = Tokenizer::from_gguf(metadata, &file)?;
     let template = metadata.text("tokenizer.chat_template").map(str::to_owned);
+    let order = match metadata.text(FIM_ORDER) {
+        Some("spm") => FimOrder::SuffixFirst,
+        Some(_) | None => FimOrder::PrefixFirst,
+    };
     let ends = metadata
         .integer("tokenizer.ggml.eos_token_id")
         .and_then(|id| u32::try_from(id).ok())
         .into_iter()
         .collect();
-    finish(
+    let mut loaded = finish(
         config,
         &mut gguf,
         tokenizer,
@@ -107,7 +115,11 @@ fn load_gguf<R: Read + Seek>(mut gguf: Gguf<R>, context: usize) -> Result<Loaded
         template.as_deref(),
         context,
         &file,
-    )
+    )?;
+    if let Some(fim) = &mut loaded.fim {
+        fim.order = order;
+    }
+    Ok(loaded)
 }
 
 fn load_folder(folder: &Path, context: usize) -> Result<Loaded, LoadError> {
@@ -168,7 +180,7 @@ fn finish(
     ends.extend(known(&ENDS));
     let completion_ends = ends.iter().copied().chain(known(&FRAME)).collect();
     let chat = template.and_then(|template| ChatTemplate::find(template, &tokenizer));
-    let fim = FimTokens::find(&tokenizer);
+    let fim = FimTokens::find(&tokenizer, FimOrder::default());
     let model = Qwen::load(config, weights, context_tokens, file)?;
     Ok(Loaded {
         model: Box::new(model),
