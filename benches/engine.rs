@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tandem::backend::local::{LocalBackend, ModelSource};
+use tandem::backend::local::{LocalBackend, ModelSource, threads};
 use tandem::config::LocalSettings;
 use tandem::inference::{
     Backend, CompleteTask, CompletionShape, Effort, Event, GenerateRequest, Priority, RequestId,
@@ -26,8 +26,14 @@ struct Answer {
     usage: Usage,
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
+    // SAFETY: no other thread has been started yet.
+    unsafe { threads::limit(None) };
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    runtime.block_on(measure())
+}
+
+async fn measure() -> anyhow::Result<()> {
     let model = std::env::args()
         .skip(1)
         .find(|argument| argument != "--bench");

@@ -145,10 +145,8 @@ fn with_app<F: Future<Output = Result<Exit, Failure>>>(
     surroundings: &Surroundings,
     work: impl FnOnce(App) -> F,
 ) -> Result<Exit, Failure> {
-    if let Some(threads) = layers.settings().local.threads {
-        // SAFETY: commands run on the main thread, and no other is started before this point.
-        unsafe { threads::limit(threads) };
-    }
+    // SAFETY: commands run on the main thread, and no other is started before this point.
+    unsafe { threads::limit(layers.settings().local.threads) };
     let filter = logging::start(&layers.settings(), surroundings.stderr_is_terminal)?;
     for problem in &layers.problems {
         tracing::error!("{problem} Nothing leaves this machine until then.");

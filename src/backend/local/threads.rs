@@ -2,7 +2,7 @@
 
 /// From now on the arithmetic of the calling thread stays on it. A small model's products are too
 /// short to share: handing them over costs more than it gains as soon as anything else runs on the
-/// machine (`RAYON_NUM_THREADS=1 cargo bench --bench engine` shows it).
+/// machine.
 pub fn stay_on_this_one() {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(1)
@@ -15,14 +15,16 @@ pub fn stay_on_this_one() {
     }
 }
 
-/// Has candle use `threads` threads, instead of one for each physical core.
+/// Has candle use `threads` threads; `None` keeps its own choice, one for each physical core.
 ///
-/// candle reads the number from the environment, once, when its pools start; there is no other way
-/// to tell it.
+/// candle takes the number from the environment, there is no other way to tell it. Where it is not
+/// there, candle 0.11 counts the cores anew for every matrix product, by reading /proc/cpuinfo: so
+/// the number is set in any case (measured on tandem-mini: 500 tokens a second without, 2,000 with).
 ///
 /// # Safety
 /// No other thread of the process may run: another one might read the environment at this moment.
-pub unsafe fn limit(threads: usize) {
+pub unsafe fn limit(threads: Option<usize>) {
+    let threads = threads.unwrap_or_else(candle_core::utils::get_num_threads);
     for variable in ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"] {
         // SAFETY: the caller promises that this is the only thread.
         unsafe { std::env::set_var(variable, threads.to_string()) };
