@@ -14,7 +14,8 @@ use super::output;
 use super::progress::Progress;
 use crate::app::App;
 use crate::inference::{
-    ChatTask, Effort, GenerateRequest, Message, Priority, RequestId, Role, Sampling, Task,
+    ChatTask, Effort, FinishReason, GenerateRequest, Message, Priority, RequestId, Role, Sampling,
+    Task,
 };
 use crate::router::{Answer, NoAnswer, Origin, RouteRequest, RoutedEvent, RoutedStream};
 
@@ -166,7 +167,10 @@ fn in_json(outcome: Result<Answer, NoAnswer>, took: Duration) -> Result<Exit, Fa
         "backend": answer.attribution.backend,
         "model": answer.attribution.model,
         "reason": answer.attribution.reason,
-        "complete": answer.finish.is_some(),
+        "complete": answer
+            .finish
+            .as_ref()
+            .is_some_and(|finish| finish.reason == FinishReason::Stop),
         "tokens": tokens(&answer),
         "milliseconds": milliseconds(took),
     }))?;

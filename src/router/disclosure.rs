@@ -2,11 +2,13 @@
 //! private and whether secrets are recognised in it. It gathers evidence and decides nothing; the
 //! policy decides.
 
+mod diffs;
 mod ignores;
 mod names;
 mod projects;
 mod secrets;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -174,6 +176,17 @@ impl Examiner {
                 (parts.concat(), Vec::new())
             }
         };
+        let of_diffs = || {
+            let Task::Chat(task) = &request.task else {
+                return None;
+            };
+            let base = diff_base(origin.workspace.as_deref())?;
+            let files = task.messages.iter().flat_map(|one| diffs::files(&one.text));
+            let files: BTreeSet<String> = files.collect();
+            files
+                .iter()
+                .find_map(|file| of_file(Some(&base.join(file))))
+        };
         Evidence {
             request: origin
                 .file
@@ -181,6 +194,7 @@ impl Examiner {
                 .chain(&origin.also)
                 .find_map(|file| of_file(Some(file)))
                 .or_else(|| of_name(name).or_else(|| of_name(origin.name.as_deref())))
+                .or_else(of_diffs)
                 .or_else(|| of_text(&text)),
             snippets,
         }
@@ -286,6 +300,19 @@ impl Place {
         let mut workspaces = [&self.workspace, &self.really].into_iter().flatten();
         self.workspace.is_none() || workspaces.any(|workspace| file.starts_with(workspace))
     }
+}
+
+/// What the names in a diff start from: the workspace, or the repository around the current folder.
+fn diff_base(workspace: Option<&Path>) -> Option<PathBuf> {
+    if let Some(workspace) = workspace {
+        return Some(workspace.to_path_buf());
+    }
+    let here = std::env::current_dir().ok()?;
+    let repository = here
+        .ancestors()
+        .find(|folder| folder.join(".git").exists())
+        .map(Path::to_path_buf);
+    Some(repository.unwrap_or(here))
 }
 
 /// Where a path really lies. For one that does not exist (a document that was never saved), its

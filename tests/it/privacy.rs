@@ -488,6 +488,27 @@ async fn text_without_a_file_is_judged_by_the_name_it_goes_by() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_diff_of_a_denied_file_stays_wherever_it_is_pasted() {
+    let (_folder, root) = repository();
+    write(&root.join(".gitignore"), "/private/\n");
+    let world = only_claude(PrivacySettings::default());
+    for (name, may_leave) in [
+        ("b/src/a.rs", true),
+        ("b/deploy/.env", false),
+        ("b/private/a.rs", false),
+        ("\"b/s\\303\\244/.env\"", false),
+    ] {
+        let mut request = chat(&format!(
+            "Review this:\n--- /dev/null\n+++ {name}\n@@ -0,0 +1 @@\n+A=1\n"
+        ));
+        request.origin.file = None;
+        request.origin.workspace = Some(root.clone());
+        let answer = asks_claude(&world, request).await;
+        assert_eq!(answer.is_ok(), may_leave, "{name}: {answer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_nested_project_keeps_its_own_files() {
     let (_folder, root) = repository();
     let write_project = |name: &str, yaml: &str| {

@@ -111,9 +111,11 @@ pub fn connection(host: &str, error: reqwest::Error) -> GenerateError {
 
 /// A limit of time passed. `what` says without what.
 pub fn too_slow(what: &str, limit: Duration) -> GenerateError {
+    // A limit is a round number; what was measured is not.
+    let seconds = (limit.as_secs_f64() * 10.0).round() / 10.0;
     GenerateError::new(
         ErrorKind::Timeout,
-        format!("Claude sent {what} within {} s", limit.as_secs_f32()),
+        format!("Claude sent {what} within {seconds} s"),
         "Try again, or ask for less at once.",
     )
 }
@@ -344,6 +346,14 @@ mod tests {
         assert_eq!(error.kind, kind, "{code}");
         assert!(error.message.contains(text), "{error}");
         assert!(error.to_string().ends_with('.'), "{error}");
+    }
+
+    #[test]
+    fn times_are_told_to_a_tenth_of_a_second() {
+        for (millis, told) in [(20_001, "within 20 s"), (1_260, "within 1.3 s")] {
+            let error = too_slow("nothing more", Duration::from_millis(millis));
+            assert!(error.message.ends_with(told), "{error}");
+        }
     }
 
     #[test]

@@ -214,18 +214,12 @@ pub(super) fn commit_message(
             input.diff
         ),
     );
-    let origin = Origin {
-        also: files_in(&input.diff)
-            .filter_map(|path| file_of(path, around.workspace))
-            .collect(),
-        ..nowhere(around)
-    };
     Ok(route(
         task,
         Sampling::GREEDY,
         COMMIT_MESSAGE_TOKENS,
         Effort::Low,
-        origin,
+        nowhere(around),
     ))
 }
 
@@ -272,25 +266,6 @@ pub(super) fn commit_rules(style: CommitStyle) -> &'static str {
              the reason is not plain from the subject, an empty line and a body that says why."
         }
     }
-}
-
-/// The files of which a diff holds text, for the privacy policy. A removed line may look like the
-/// name of a file; one name too many does no harm.
-fn files_in(diff: &str) -> impl Iterator<Item = &str> {
-    diff.lines().filter_map(|line| {
-        let path = line
-            .strip_prefix("+++ ")
-            .or_else(|| line.strip_prefix("--- "))?;
-        // Plain `diff -u` puts a time after a tab; git quotes odd names and sets `a/`, or another
-        // letter, before each.
-        let path = path.split('\t').next().unwrap_or(path);
-        let path = path.trim().trim_matches('"');
-        let path = match path.split_once('/') {
-            Some((side, path)) if side.len() == 1 => path,
-            _ => path,
-        };
-        (!path.is_empty() && path != "/dev/null").then_some(path)
-    })
 }
 
 /// A run of backticks that the code itself does not hold.
@@ -490,25 +465,6 @@ mod tests {
         check(json!({"prefix": "a", "max_tokens": 0}), "`max_tokens`");
         check(json!({"prefix": "a", "max_tokens": -1}), "`max_tokens`");
         check(json!({"prefix": "a", "path": "a\0b"}), "`path`");
-    }
-
-    #[test]
-    fn the_files_of_a_diff_are_known_to_the_policy() {
-        let check = |diff: &str, expected: &[&str]| {
-            let found: Vec<_> = files_in(diff).collect();
-            assert_eq!(found, expected, "{diff}");
-        };
-        check(
-            "--- a/src/a.rs\n+++ b/src/a.rs\n@@ -1 +1 @@\n-x\n+y",
-            &["src/a.rs", "src/a.rs"],
-        );
-        check("--- /dev/null\n+++ b/.env", &[".env"]);
-        check(
-            "--- old.txt\t2026-01-01\n+++ new.txt\t2026-01-02",
-            &["old.txt", "new.txt"],
-        );
-        check("+++ \"b/odd name\"", &["odd name"]);
-        check("+ +++ b/.env", &[]);
     }
 
     #[test]

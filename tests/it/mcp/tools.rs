@@ -353,6 +353,14 @@ async fn a_denied_file_stays_on_the_machine_whatever_names_it() {
             "commit_message",
             json!({ "diff": "--- a/.env\n+++ b/.env\n@@ -0,0 +1 @@\n+KEY=1" }),
         ),
+        (
+            "summarize",
+            json!({ "text": "--- a/.env\n+++ b/.env\n@@ -0,0 +1 @@\n+KEY=1" }),
+        ),
+        (
+            "ask",
+            json!({ "question": "?", "context": "--- a/.env\n+++ b/.env\n@@ -0,0 +1 @@\n+KEY=1" }),
+        ),
     ] {
         let result = client.call(tool, arguments).await;
         assert_eq!(result["isError"], true, "{tool}: {result}");
