@@ -71,8 +71,12 @@ pub async fn run(
         .await;
     let took = started.elapsed();
     drop(progress);
-    if let Ok(answer) = &outcome {
-        tell_stand_in(&app, answer.attribution.backend);
+    let who = match &outcome {
+        Ok(answer) => Some(&answer.attribution),
+        Err(no_answer) => no_answer.attribution.as_ref(),
+    };
+    if let Some(who) = who {
+        tell_stand_in(&app, who.backend);
     }
 
     match outcome {

@@ -465,7 +465,6 @@ fn a_model_that_cannot_be_used_is_told_whoever_answers() {
     ] {
         let complete = ["--model", model, "complete", "a.rs:1"];
         let ran = home.run(&complete);
-        assert_eq!(ran.code, Some(0), "{ran:?}");
         assert!(ran.stderr.contains("embedded answers"), "{ran:?}");
         assert!(ran.stderr.contains(told), "{ran:?}");
         for more in [&["--no-embedded"][..], &["--no-embedded", "--local-only"]] {
