@@ -167,8 +167,13 @@ async fn a_cancel_takes_effect_within_one_token() {
     let second = second.collect().await.unwrap();
     assert_eq!(second.text, "aa");
     assert!(rig.script.forwards.load(Ordering::SeqCst) - before <= 3);
-    let Some(Event::Failed(error)) = stream.next().await else {
-        panic!("no terminal event")
+    // The token that was in the making may still have been told.
+    let mut last = stream.next().await;
+    if matches!(last, Some(Event::Delta(_))) {
+        last = stream.next().await;
+    }
+    let Some(Event::Failed(error)) = last else {
+        panic!("{last:?} is not the end")
     };
     assert_eq!(error.kind, ErrorKind::Cancelled);
 }
