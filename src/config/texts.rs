@@ -76,8 +76,9 @@ macro_rules! text {
 }
 
 text! {
-    BaseUrl: checked_url, "an address such as `https://api.anthropic.com`, without a name or password",
-        "An address that begins with http:// or https://.";
+    BaseUrl: checked_url, "an address such as `https://api.anthropic.com`, without a name or password; without TLS only \
+         on this machine, since the key would travel in the clear",
+        "An address that begins with https://, or with http:// on this machine.";
     PathGlob: checked_glob, "a glob such as `**/*.pem`", "A glob, such as `**/*.pem`.";
     LogFilter: checked_filter, "a filter such as `info` or `tandem=debug`",
         "A level (`error`, `warn`, `info`, `debug`, `trace`), or levels for modules.";
@@ -133,15 +134,29 @@ impl JsonSchema for Program {
 
 fn checked_url(text: &str) -> Option<String> {
     let url = text.trim().trim_end_matches('/');
-    let rest = url
-        .strip_prefix("https://")
-        .or_else(|| url.strip_prefix("http://"))?;
+    let (rest, in_the_clear) = match url.strip_prefix("https://") {
+        Some(rest) => (rest, false),
+        None => (url.strip_prefix("http://")?, true),
+    };
     let host = rest.split(['/', '?', '#']).next()?;
     let sound = !host.is_empty()
+        && (!in_the_clear || is_this_machine(host))
         && !host.contains('@')
         && !rest.contains(['?', '#'])
         && !rest.contains(|c: char| c.is_whitespace() || c.is_control());
     sound.then(|| url.to_owned())
+}
+
+/// Whether a host, perhaps with a port, is this machine whatever a name server says.
+fn is_this_machine(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 fn checked_glob(text: &str) -> Option<String> {
@@ -171,6 +186,11 @@ mod tests {
                 Some("https://api.anthropic.com"),
             ),
             ("http://127.0.0.1:8080", Some("http://127.0.0.1:8080")),
+            ("http://LOCALHOST/v1", Some("http://LOCALHOST/v1")),
+            ("http://[::1]:80", Some("http://[::1]:80")),
+            ("http://gateway:8080", None),
+            ("http://127.0.0.1.evil.example", None),
+            ("http://localhost.evil.example", None),
             ("https://proxy/anthropic", Some("https://proxy/anthropic")),
             ("https://user:word@host", None),
             ("https://host?key=1", None),
