@@ -1,6 +1,7 @@
 //! The stream of an answer: text pieces, then exactly one terminal event.
 
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
@@ -74,6 +75,7 @@ pub struct TokenStream {
     events: mpsc::Receiver<Event>,
     ended: bool,
     cancel: CancellationToken,
+    usage: Arc<Mutex<Usage>>,
     _cancel_on_drop: DropGuard,
 }
 
@@ -81,6 +83,7 @@ pub struct TokenStream {
 #[derive(Debug)]
 pub struct EventSender {
     events: mpsc::Sender<Event>,
+    usage: Arc<Mutex<Usage>>,
 }
 
 /// The reader went away: stop working.
@@ -104,9 +107,14 @@ impl TokenStream {
     pub fn channel(cancel: CancellationToken) -> (EventSender, Self) {
         let (sender, events) = mpsc::channel(UNREAD_EVENTS);
         let guard = cancel.clone().drop_guard();
+        let usage = Arc::<Mutex<Usage>>::default();
         (
-            EventSender { events: sender },
+            EventSender {
+                events: sender,
+                usage: Arc::clone(&usage),
+            },
             Self {
+                usage,
                 events,
                 ended: false,
                 cancel,
@@ -126,6 +134,13 @@ impl TokenStream {
     /// The next event, `None` after the terminal one.
     pub async fn next(&mut self) -> Option<Event> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    /// What the backend has counted so far: for whoever stops reading before the end, which alone has
+    /// the final count.
+    #[must_use]
+    pub fn usage_so_far(&self) -> Usage {
+        *self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads to the end.
@@ -163,6 +178,11 @@ impl Stream for TokenStream {
 }
 
 impl EventSender {
+    /// Says what it has cost so far, before the text that it has cost.
+    pub fn count(&self, usage: Usage) {
+        *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = usage;
+    }
+
     /// Sends text, waiting while the reader is behind.
     ///
     /// # Errors
@@ -264,6 +284,19 @@ mod tests {
         sender.finish(finish.clone()).await;
         assert_eq!(stream.next().await, Some(Event::Done(finish)));
         assert_eq!(stream.next().await, None);
+    }
+
+    #[test]
+    fn what_was_counted_can_be_read_before_the_end() {
+        let (sender, stream) = TokenStream::channel(CancellationToken::new());
+        assert_eq!(stream.usage_so_far(), Usage::default());
+        let usage = Usage {
+            prompt_tokens: 7,
+            cached_tokens: 3,
+            completion_tokens: 1,
+        };
+        sender.count(usage);
+        assert_eq!(stream.usage_so_far(), usage);
     }
 
     #[test]

@@ -258,15 +258,7 @@ impl Serving {
                     self.first_token.get_or_insert_with(Instant::now);
                     pieces += 1;
                     if filter.push(&text) == Progress::Enough {
-                        break Finish {
-                            reason: FinishReason::Stop,
-                            // The backend is stopped before it can count; a piece is about a token.
-                            usage: Usage {
-                                completion_tokens: pieces,
-                                ..Usage::default()
-                            },
-                            model: None,
-                        };
+                        break stopped(&stream, pieces);
                     }
                 }
                 Some(Event::Done(finish)) => break finish,
@@ -308,16 +300,9 @@ impl Serving {
                         return self.abandoned(pass);
                     }
                     if progress == Progress::Enough {
+                        let finish = stopped(&stream, pieces);
                         drop(stream);
                         pass.succeeded();
-                        let finish = Finish {
-                            reason: FinishReason::Stop,
-                            usage: Usage {
-                                completion_tokens: pieces,
-                                ..Usage::default()
-                            },
-                            model: None,
-                        };
                         return self.finished(finish).await;
                     }
                 }
@@ -523,6 +508,18 @@ pub(super) fn ask(request: &RouteRequest, settings: &Settings) -> Ask {
                     .automatic
                     .then_some(settings.completion.debounce),
             }),
+    }
+}
+
+/// The end of an answer that was stopped after so many pieces, before its backend could end it.
+fn stopped(stream: &TokenStream, pieces: usize) -> Finish {
+    let mut usage = stream.usage_so_far();
+    // A piece is about a token, for a backend that does not count on the way.
+    usage.completion_tokens = usage.completion_tokens.max(pieces);
+    Finish {
+        reason: FinishReason::Stop,
+        usage,
+        model: None,
     }
 }
 

@@ -286,6 +286,7 @@ impl Call<'_> {
                     .map_err(|fault| failure::event(fault, self.prompt, self.key))?;
                 if answer.has_begun() {
                     tally.see(&step, &event.data, answer.counts);
+                    events.count(usage(&answer, tally));
                 }
                 let ending = match step {
                     Step::Nothing => continue,
@@ -340,14 +341,18 @@ async fn pass(events: &EventSender, text: String) -> Result<(), Failure> {
 }
 
 fn finish(reason: FinishReason, answer: &Answer, tally: &Tally) -> Finish {
-    let counts = answer.counts;
     Finish {
         reason,
-        usage: Usage {
-            prompt_tokens: counts.prompt() as usize,
-            cached_tokens: counts.cache_read as usize,
-            completion_tokens: counts.output.max(tally.output_seen) as usize,
-        },
+        usage: usage(answer, tally),
         model: answer.model.clone(),
+    }
+}
+
+fn usage(answer: &Answer, tally: &Tally) -> Usage {
+    let counts = answer.counts;
+    Usage {
+        prompt_tokens: counts.prompt() as usize,
+        cached_tokens: counts.cache_read as usize,
+        completion_tokens: counts.output.max(tally.output_seen) as usize,
     }
 }

@@ -361,7 +361,10 @@ impl Engine {
         let step = guarded(|| decoding.step(loaded.model.as_ref(), &loaded.tokenizer));
         resident.block = decoding.block();
         match step {
-            Ok(Ok(Step::Text(text))) => active.text(text),
+            Ok(Ok(Step::Text(text))) => {
+                active.sender.count(decoding.usage());
+                active.text(text);
+            }
             Ok(Ok(Step::Finished(text, reason))) => {
                 let usage = decoding.usage();
                 active.text(text);
