@@ -10,6 +10,7 @@ mod scripted;
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -20,6 +21,9 @@ use crate::corpus::{Document, LINES, Workspace};
 use crate::figures::{Goal, Row};
 use crate::mock::Mock;
 use crate::peers::Server;
+
+/// What one server still does after its answer must not fall into the next one's time.
+const SETTLE: Duration = Duration::from_millis(10);
 
 /// Measures a session of Tandem over real pipes.
 #[derive(Debug, Parser)]
@@ -156,11 +160,14 @@ fn side_by_side(arguments: &Arguments, workspace: &Workspace) -> anyhow::Result<
     }
     let warm_up = arguments.documents;
     for run in 0..warm_up + arguments.side_by_side {
+        // Nobody always follows the same neighbour.
+        contestants.rotate_left(1);
         for (server, client, documents, durations) in &mut contestants {
             let count = documents.len();
             let document = &mut documents[run % count];
             let keystroke = document.type_one();
             let (method, params) = server.completion(&document.uri, &keystroke, &mock);
+            std::thread::sleep(SETTLE);
             mock.forget();
             let answer = client
                 .change_and_request(&keystroke.change, method, &params)
