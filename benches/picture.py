@@ -12,8 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-DOCUMENT = "tests/data/picture/cart.rs"
-POSITION = "14:28"
+DOCUMENT = "tests/data/picture/inventory.py"
+POSITION = "13"
 
 
 def on_a_terminal(command: list[str]) -> str:
