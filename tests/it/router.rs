@@ -107,8 +107,8 @@ pub fn request(task: Task) -> RouteRequest {
             priority: Priority::Inline,
         },
         origin: Origin {
-            file: Some(PathBuf::from("/work/space/src/main.rs")),
-            workspace: Some(PathBuf::from("/work/space")),
+            file: Some(PathBuf::from("/project/space/src/main.rs")),
+            workspace: Some(PathBuf::from("/project/space")),
             document: Some("main.rs".into()),
             ..Origin::default()
         },

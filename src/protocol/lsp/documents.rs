@@ -369,20 +369,28 @@ mod tests {
     #[test]
     fn text_of_a_file_has_that_files_path_under_any_scheme() {
         for (uri, expected, name) in [
-            ("file:///work/a%20b.rs", Some("/work/a b.rs"), "a b.rs"),
+            (
+                "file:///project/a%20b.rs",
+                Some("/project/a b.rs"),
+                "a b.rs",
+            ),
             ("file://server/share/.env", Some("/share/.env"), ".env"),
             (
-                "vscode-notebook-cell:/work/n.ipynb#W0",
-                Some("/work/n.ipynb"),
+                "vscode-notebook-cell:/project/n.ipynb#W0",
+                Some("/project/n.ipynb"),
                 "n.ipynb",
             ),
             (
-                "git:/work/.env?%7B%22ref%22%3A%22HEAD%22%7D",
-                Some("/work/.env"),
+                "git:/project/.env?%7B%22ref%22%3A%22HEAD%22%7D",
+                Some("/project/.env"),
                 ".env",
             ),
             ("untitled:Untitled-1", None, "Untitled-1"),
-            ("untitled:/work/new.rs", Some("/work/new.rs"), "new.rs"),
+            (
+                "untitled:/project/new.rs",
+                Some("/project/new.rs"),
+                "new.rs",
+            ),
             ("untitled:.env", None, ".env"),
             ("mailto:somebody", None, "somebody"),
         ] {

@@ -10,7 +10,7 @@ use tandem::inference::{BackendKind, EditTask, ErrorKind, GenerateError, Task};
 
 use super::client::{Lsp, Setup};
 
-const URI: &str = "file:///work/a.rs";
+const URI: &str = "file:///project/a.rs";
 const TEXT: &str = "use a;\n\nfn f() {\n    g(1);\n}\n";
 const FUNCTION: &str = "fn f() {\n    g(1);\n}";
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::client::{Setup, inline_params};
 
-const URI: &str = "file:///work/a.rs";
+const URI: &str = "file:///project/a.rs";
 
 #[tokio::test(start_paused = true)]
 async fn malformed_messages_get_an_error_and_the_session_goes_on() {

@@ -64,7 +64,7 @@ impl Setup {
             .call(
                 "initialize",
                 json!({"processId": null, "capabilities": capabilities, "workspaceFolders": [
-                    {"uri": "file:///work", "name": "work"},
+                    {"uri": "file:///project", "name": "project"},
                 ]}),
             )
             .await

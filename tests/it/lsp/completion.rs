@@ -9,7 +9,7 @@ use tandem::inference::{BackendKind, ErrorKind, GenerateError, Health, Task};
 
 use super::client::{Lsp, Setup};
 
-const URI: &str = "file:///work/a.rs";
+const URI: &str = "file:///project/a.rs";
 
 /// Says something else for every seed.
 fn varied() -> ScriptedBackend {
@@ -268,11 +268,11 @@ async fn other_open_documents_are_looked_at_in_small_pieces() {
     let mut lsp = Setup::with(backend).start().await;
     let long = "let a = 1;\n".repeat(2000);
     for (uri, language) in [
-        ("file:///work/src/b.rs", "rust"),
-        ("file:///work/c.py", "python"),
+        ("file:///project/src/b.rs", "rust"),
+        ("file:///project/c.py", "python"),
         ("file:///elsewhere/d.rs", "rust"),
         ("untitled:Untitled-1", "rust"),
-        ("file:///work/empty.rs", "rust"),
+        ("file:///project/empty.rs", "rust"),
     ] {
         let text = if uri.contains("empty") { "" } else { &long };
         lsp.open(uri, language, text).await;

@@ -10,7 +10,7 @@ use tandem::protocol::lsp::Ended;
 
 use super::client::{Setup, inline_params};
 
-const URI: &str = "file:///work/src/main.rs";
+const URI: &str = "file:///project/src/main.rs";
 
 /// Says a piece every 10 ms, for ever.
 pub fn endless() -> ScriptedBackend {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::client::{Lsp, Setup};
 
-const URI: &str = "file:///work/a.rs";
+const URI: &str = "file:///project/a.rs";
 
 async fn offers(lsp: &mut Lsp, expected: bool) {
     let items = lsp.inline(URI, (0, 0), 2).await;

@@ -9,7 +9,7 @@ use tandem::inference::{BackendKind, Task};
 
 use super::client::{Setup, inline_params};
 
-const URI: &str = "file:///work/a.rs";
+const URI: &str = "file:///project/a.rs";
 
 /// A backend that answers slowly and notes the prefixes it was given.
 fn slow() -> (ScriptedBackend, Arc<Mutex<Vec<String>>>) {

@@ -67,7 +67,7 @@ pub struct Client {
 impl Client {
     /// A client whose server runs, without a handshake.
     pub fn connect(router: Arc<Router>) -> Self {
-        Self::connect_with(Session::new(router, Some(PathBuf::from("/work/space"))))
+        Self::connect_with(Session::new(router, Some(PathBuf::from("/project/space"))))
     }
 
     /// The same over a session of the test's own.

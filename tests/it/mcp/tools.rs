@@ -36,7 +36,7 @@ fn calls() -> [(&'static str, Value); 7] {
                 "code": "let x = 1;",
                 "instruction": "rename x to y",
                 "language": "rust",
-                "path": "/work/space/src/lib.rs",
+                "path": "/project/space/src/lib.rs",
                 "before": "fn f() {",
                 "after": "}",
             }),
@@ -338,7 +338,7 @@ async fn a_denied_file_stays_on_the_machine_whatever_names_it() {
     for (tool, arguments) in [
         (
             "complete_code",
-            json!({ "prefix": "KEY=", "path": "/work/space/.env" }),
+            json!({ "prefix": "KEY=", "path": "/project/space/.env" }),
         ),
         ("complete_code", json!({ "prefix": "KEY=", "path": ".env" })),
         (
@@ -347,7 +347,7 @@ async fn a_denied_file_stays_on_the_machine_whatever_names_it() {
         ),
         (
             "edit_code",
-            json!({ "code": "k", "instruction": "x", "path": "file:///work/space/id_rsa" }),
+            json!({ "code": "k", "instruction": "x", "path": "file:///project/space/id_rsa" }),
         ),
         (
             "commit_message",
