@@ -1,5 +1,6 @@
 //! The on-device engine: Qwen models on the processor, through candle.
 
+pub mod anemll;
 pub mod decode;
 pub mod detokenizer;
 pub mod embedded;

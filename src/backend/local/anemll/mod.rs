@@ -1,0 +1,3 @@
+//! Qwen in ANEMLL's form: Core ML components with a KV cache as their state, driven from here.
+
+pub mod contract;
