@@ -1,3 +1,4 @@
 //! Qwen in ANEMLL's form: Core ML components with a KV cache as their state, driven from here.
 
 pub mod contract;
+pub mod verify;
