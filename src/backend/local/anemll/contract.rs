@@ -246,6 +246,11 @@ pub struct Observed {
     /// The share of operations that the Neural Engine was seen to take, by component and function;
     /// empty where it cannot be seen.
     pub neural_engine_share: Vec<(String, f64)>,
+    /// Outputs that did not land in the buffer given for them and had to be copied, since loading.
+    pub copied_outputs: u64,
+    /// What `tandem doctor` is to say of it, in sentences: what was declared one way and loaded
+    /// another, what could not be observed, and why.
+    pub notes: Vec<String>,
 }
 
 /// What runs the components of a bundle.
