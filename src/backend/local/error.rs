@@ -140,7 +140,7 @@ pub fn arithmetic(error: &candle_core::Error) -> GenerateError {
 }
 
 /// candle's errors carry a backtrace after their first line.
-fn first_line(error: &candle_core::Error) -> String {
+pub(super) fn first_line(error: &candle_core::Error) -> String {
     let text = error.to_string();
     text.lines().next().unwrap_or_default().to_owned()
 }

@@ -1,4 +1,6 @@
 //! Qwen in ANEMLL's form: Core ML components with a KV cache as their state, driven from here.
 
 pub mod contract;
+pub mod reference;
+pub mod trace;
 pub mod verify;
