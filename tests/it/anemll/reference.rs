@@ -208,6 +208,44 @@ fn however_the_model_is_cut_it_gives_the_golden_tokens() {
 }
 
 #[test]
+fn models_of_other_sizes_and_of_qwen2_give_their_golden_tokens() {
+    let qwen3 = Export {
+        layers: 3,
+        kv_heads: 2,
+        head_dim: 24,
+        hidden: 64,
+        context: 200,
+        batch: 24,
+        chunks: 2,
+        parts: vec![55, 55, 55, 55, 55, 55, 54],
+        argmax: false,
+        monolithic: false,
+    };
+    // Its head is not its embedding, and its queries, keys and values have biases.
+    let qwen2 = Export {
+        layers: 2,
+        head_dim: 16,
+        hidden: 96,
+        parts: vec![96; 4],
+        ..qwen3.clone()
+    };
+    for (name, export) in [("qwen3-tiny", qwen3), ("qwen2-tiny", qwen2)] {
+        let runtime = ReferenceRuntime::load(&export.components(), &fixture(name)).unwrap();
+        let mut driver = Driver::new(runtime, &export);
+        let golden = json(&format!("{name}.golden.json"));
+        let cases = golden["cases"].as_array().unwrap();
+        assert_eq!(cases.len(), 6);
+        for case in cases {
+            let (prompt, expected) = (tokens(&case["input_ids"]), tokens(&case["greedy"]));
+            let state = driver.runtime.make_state().unwrap();
+            let got = driver.greedy(&prompt, expected.len(), state);
+            assert_eq!(got, expected, "{name}, {} tokens", prompt.len());
+            driver.runtime.drop_state(state);
+        }
+    }
+}
+
+#[test]
 fn what_the_mask_hides_changes_nothing_and_states_do_not_mix() {
     let mut driver = driver(&Export::tiny());
     let prompt: Vec<u32> = (0..100).map(|i| (i * 37 + 5) % 500).collect();
@@ -428,6 +466,10 @@ fn weights_of_another_model_are_refused_with_every_contradiction() {
     check(
         &|components| components[1].role = Role::Ffn { chunk: 3, of: 2 },
         &["ffn_chunk_03of02 has no function infer"],
+    );
+    check(
+        &|components| components[1].role = Role::Ffn { chunk: 4, of: 4 },
+        &["the bundle has 4 chunks, the weights have 3 layers"],
     );
 }
 

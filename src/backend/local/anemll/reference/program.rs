@@ -210,11 +210,19 @@ impl<'a> Declared<'a> {
             Role::Embeddings | Role::Monolithic => Source::Ids,
             Role::Ffn { .. } | Role::LmHead => Source::Hidden,
         };
-        let pass = mode.map(|mode| Pass {
-            last: layers.end == self.config.layers,
-            layers,
-            mode,
-        });
+        let last = match role {
+            Role::Ffn { chunk, of } => {
+                if of > self.config.layers {
+                    self.says(format!(
+                        "the bundle has {of} chunks, the weights have {} layers",
+                        self.config.layers
+                    ));
+                }
+                chunk == of
+            }
+            Role::Embeddings | Role::LmHead | Role::Monolithic => true,
+        };
+        let pass = mode.map(|mode| Pass { layers, mode, last });
         let sink = match (role, mode) {
             (Role::Embeddings, _) => Sink::Hidden("hidden_states"),
             (Role::Ffn { .. }, _) | (_, Some(Mode::Prefill)) => Sink::Hidden(OUTPUT_HIDDEN),
