@@ -1,6 +1,7 @@
 //! ANEMLL's Core ML pipeline, everywhere but on the chip itself: held to Hugging Face and to ANEMLL's
 //! own model on a tiny random bundle (`tests/fixtures/anemll-tiny/README.md`).
 
+mod bundle;
 mod export;
 mod reference;
 

@@ -1,5 +1,6 @@
 //! Qwen in ANEMLL's form: Core ML components with a KV cache as their state, driven from here.
 
+pub mod bundle;
 pub mod contract;
 pub mod reference;
 pub mod trace;
