@@ -3,6 +3,8 @@
 pub mod bundle;
 pub mod choice;
 pub mod contract;
+#[cfg(target_os = "macos")]
+pub mod coreml;
 pub mod described;
 pub mod layout;
 pub mod reference;
