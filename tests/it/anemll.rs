@@ -3,6 +3,7 @@
 
 mod bundle;
 mod export;
+mod pipeline;
 mod reference;
 
 use std::path::{Path, PathBuf};

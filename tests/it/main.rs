@@ -4,6 +4,7 @@
     reason = "a test that cannot go on stops where it stands"
 )]
 
+mod allocations;
 mod anemll;
 mod claude;
 mod cli;

@@ -11,6 +11,16 @@ use rand::{Rng, SeedableRng};
 
 use crate::inference::{ErrorKind, GenerateError, Sampling};
 
+/// What a model says of the next token.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Scores {
+    /// One for each row of the vocabulary; empty where the model keeps them to itself.
+    pub logits: Vec<f32>,
+    /// The most likely token and its logit, from a model that chooses it itself. It counts where
+    /// there are no logits; settings other than greedy then cannot apply.
+    pub best: Option<(u32, f32)>,
+}
+
 /// Chooses tokens for one answer.
 #[derive(Debug)]
 pub struct Sampler {

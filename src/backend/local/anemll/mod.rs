@@ -6,7 +6,11 @@ pub mod contract;
 #[cfg(target_os = "macos")]
 pub mod coreml;
 pub mod described;
+pub mod instant;
 pub mod layout;
+pub mod mask;
+pub mod pipeline;
+pub mod plan;
 pub mod reference;
 pub mod trace;
 pub mod verify;
