@@ -40,8 +40,8 @@ pub struct Globals {
     /// Nothing leaves this machine; the same as --mode local-only
     #[arg(long, global = true, conflicts_with = "mode")]
     pub local_only: bool,
-    /// A GGUF file, or a folder with safetensors
-    #[arg(long, global = true, value_name = "PATH")]
+    /// A model by its name, a GGUF file, or a folder with safetensors
+    #[arg(long, global = true, value_name = "MODEL")]
     pub model: Option<PathBuf>,
     /// Never answer from the model inside this program
     #[arg(long, global = true)]
@@ -110,6 +110,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look at, download, check or remove models
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// Look at the configuration, or start one
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -203,4 +206,39 @@ pub enum ConfigCommand {
     },
     /// Print where the configuration is read from
     Path,
+}
+
+/// `tandem model`.
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// Show the models there are by name, and which of them are on this machine
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Download a model, or what is missing of it
+    Pull {
+        /// Its name
+        #[arg(value_name = "MODEL")]
+        id: String,
+    },
+    /// Read every byte of a model, or of all of them, and compare the hashes
+    Verify {
+        /// Its name
+        #[arg(value_name = "MODEL")]
+        id: Option<String>,
+    },
+    /// Print where a model is
+    Path {
+        /// Its name
+        #[arg(value_name = "MODEL")]
+        id: String,
+    },
+    /// Remove a model from this machine
+    Remove {
+        /// Its name
+        #[arg(value_name = "MODEL")]
+        id: String,
+    },
 }

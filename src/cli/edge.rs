@@ -13,6 +13,7 @@ use crate::config::{
     ConfigError, FILE_VARIABLE, Layer, Layers, LocalOptions, LogFilter, LogOptions, Mode, Options,
     from_environment, read, user_file,
 };
+use crate::model::HubEnvironment;
 
 /// What the system says about this process.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct Surroundings {
     config_folder: Option<PathBuf>,
     /// Where what is spent is kept.
     pub state_folder: Option<PathBuf>,
+    /// Where models are kept.
+    pub data_folder: Option<PathBuf>,
     /// Where documents that are shown once are kept.
     pub cache_folder: PathBuf,
     /// Whether a person may type.
@@ -51,6 +54,7 @@ impl Surroundings {
                 .as_ref()
                 // Windows has no folder for state.
                 .map(|folders| ours(folders.state_dir().unwrap_or_else(|| folders.data_dir()))),
+            data_folder: folders.as_ref().map(|folders| ours(folders.data_dir())),
             cache_folder: folders
                 .as_ref()
                 .map_or_else(std::env::temp_dir, BaseStrategy::cache_dir)
@@ -96,6 +100,17 @@ impl Surroundings {
             Err(error) => layers.problems.push(error),
         }
         Ok(layers)
+    }
+
+    /// What the environment says about the hub that models come from.
+    #[must_use]
+    pub fn hub(&self) -> HubEnvironment {
+        let variable = |wanted: &str| {
+            let mut variables = self.variables.iter();
+            let found = variables.find(|(name, _)| name == wanted);
+            found.map(|(_, value)| value.clone())
+        };
+        HubEnvironment::read(variable, self.home.as_deref())
     }
 
     fn environment(&self) -> Result<Vec<Layer<Options>>, ConfigError> {

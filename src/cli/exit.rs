@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use crate::config::ConfigError;
 use crate::inference::{EmptyReason, ErrorKind, GenerateError};
+use crate::model::{ModelError, ModelErrorKind};
 
 /// The exit codes. `--help` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +128,17 @@ impl fmt::Display for Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::usage(error.to_string())
+    }
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        let exit = match error.kind {
+            ModelErrorKind::Unknown => Exit::Usage,
+            ModelErrorKind::Absent | ModelErrorKind::Offline => Exit::Unavailable,
+            _ => Exit::Failed,
+        };
+        Self::Told(exit, error.to_string())
     }
 }
 

@@ -8,6 +8,7 @@ mod edge;
 mod exit;
 mod language;
 mod logging;
+mod model;
 mod output;
 mod place;
 mod progress;
@@ -81,6 +82,9 @@ fn dispatch(cli: Cli, surroundings: &Surroundings) -> Result<Exit, Failure> {
         }),
         Some(Command::Status { json }) => command_with(&globals, surroundings, async |app| {
             status::run(&app, surroundings, &globals, json)
+        }),
+        Some(Command::Model(command)) => command_with(&globals, surroundings, |app| {
+            model::run(app, surroundings, command)
         }),
         Some(Command::Config(ConfigCommand::Show { json })) => {
             configuration::show(&globals, surroundings, json)

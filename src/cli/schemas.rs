@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::exit::{Exit, Failure};
 use super::output;
 use crate::config::{config_schema, editor_schema, project_schema};
+use crate::model::catalogue_schema;
 use crate::protocol::mcp;
 
 /// Every schema by its name; the file below `schemas/` is the name with `.json`.
@@ -20,6 +21,7 @@ fn all() -> BTreeMap<String, Value> {
         ("config.schema".to_owned(), config_schema()),
         ("project.schema".to_owned(), project_schema()),
         ("editor.schema".to_owned(), editor_schema()),
+        ("catalogue.schema".to_owned(), catalogue_schema()),
     ]
     .into_iter()
     .chain(tools)

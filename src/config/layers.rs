@@ -259,7 +259,8 @@ impl Settings {
 }
 
 /// The lists that add up. They are left out where they are empty.
-pub(super) const LISTS: [&str; 3] = [
+pub(super) const LISTS: [&str; 4] = [
+    "local.catalogue",
     "completion.languages_off",
     "completion.paths_off",
     "privacy.deny",

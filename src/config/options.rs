@@ -1,6 +1,6 @@
 //! Options: the configuration as written, in the user's own file and wherever only the user writes.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,10 +39,19 @@ pub struct Options {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LocalOptions {
-    /// A GGUF file, or a folder with safetensors, tokenizer and configuration. Begins with `~/`, is
-    /// absolute, or is relative to the file it is written in. Default: only the embedded model.
+    /// A model of the catalogue by its name (`tandem model list`), or a GGUF file, or a folder with
+    /// safetensors, tokenizer and configuration. A path begins with `~/`, is absolute, or is relative
+    /// to the file it is written in. Default: only the embedded model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<PathBuf>,
+    /// Whether a session may download `local.model` by itself when it is first needed. It is hundreds
+    /// of megabytes; `tandem model pull` does the same when you say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub download: Option<bool>,
+    /// Files with models of your own, written like the built-in catalogue (`tandem schema
+    /// catalogue`). Lists of all levels add up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub catalogue: Vec<PathBuf>,
     /// The longest context to use, in tokens; the model's own limit holds besides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_tokens: Option<Count<256, 1_048_576>>,
@@ -201,7 +210,18 @@ impl Options {
             (Ok(rest), Some(home)) => home.join(rest),
             _ => folder.join(path),
         };
-        self.local.model = self.local.model.map(anchor);
+        self.local.model = self.local.model.map(|model| {
+            // A plain word is the name of a model, unless a file of that name stands there.
+            let is_word = model.components().count() == 1
+                && matches!(model.components().next(), Some(Component::Normal(_)))
+                && model.as_os_str() != "~";
+            if is_word && !folder.join(&model).exists() {
+                model
+            } else {
+                anchor(model)
+            }
+        });
+        self.local.catalogue = self.local.catalogue.into_iter().map(anchor).collect();
         self.log.file = self.log.file.map(anchor);
         self
     }
@@ -234,6 +254,8 @@ impl LocalOptions {
     fn over(self, lower: Self) -> Self {
         Self {
             model: self.model.or(lower.model),
+            download: self.download.or(lower.download),
+            catalogue: joined(self.catalogue, lower.catalogue),
             context_tokens: self.context_tokens.or(lower.context_tokens),
             threads: self.threads.or(lower.threads),
             kv_cache: self.kv_cache.or(lower.kv_cache),

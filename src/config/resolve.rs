@@ -39,6 +39,8 @@ fn local(options: LocalOptions) -> LocalSettings {
     let default = LocalSettings::default();
     LocalSettings {
         model: options.model,
+        download: options.download.unwrap_or(default.download),
+        catalogue: options.catalogue,
         context_tokens: options
             .context_tokens
             .map_or(default.context_tokens, Count::get),
@@ -124,6 +126,8 @@ impl From<&Settings> for Options {
             mode: Some(*mode),
             local: LocalOptions {
                 model: local.model.clone(),
+                download: Some(local.download),
+                catalogue: local.catalogue.clone(),
                 context_tokens: Count::new(local.context_tokens),
                 threads: local.threads.and_then(Count::new),
                 kv_cache: Some(local.kv_cache_bytes.into()),

@@ -41,9 +41,13 @@ pub struct Settings {
 /// The on-device model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LocalSettings {
-    /// A GGUF file, or a folder with safetensors, tokenizer and configuration. `None`: only the
-    /// embedded model.
+    /// The name of a model of the catalogue, a GGUF file, or a folder with safetensors, tokenizer and
+    /// configuration. `None`: only the embedded model.
     pub model: Option<PathBuf>,
+    /// Whether a session may download the model by itself.
+    pub download: bool,
+    /// The user's own catalogues.
+    pub catalogue: Vec<PathBuf>,
     /// The longest context to use, in tokens; the model's own limit holds besides.
     pub context_tokens: usize,
     /// Threads for arithmetic; `None` takes the physical cores.
@@ -139,6 +143,8 @@ impl Default for LocalSettings {
     fn default() -> Self {
         Self {
             model: None,
+            download: false,
+            catalogue: Vec::new(),
             context_tokens: 4096,
             threads: None,
             kv_cache_bytes: 256 << 20,

@@ -30,7 +30,9 @@ const CRATE_STAYS_IN: &[(&str, &[&str])] = &[
     ("candle_core", &["src/backend/local/"]),
     ("candle_nn", &["src/backend/local/"]),
     ("tokenizers", &["src/backend/local/"]),
-    ("reqwest", &["src/backend/claude"]),
+    // Claude and the hub are all that the program talks to.
+    ("reqwest", &["src/backend/claude", "src/model/"]),
+    ("hf_hub", &["src/model/"]),
 ];
 
 /// Past this many lines a file asks for a second room.
