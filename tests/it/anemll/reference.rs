@@ -123,7 +123,7 @@ fn every_call_of_anemlls_own_model_is_repeated() {
     let export = Export::tiny();
     let trace = json("anemll-tiny/trace.json");
     let (prompt, decoded) = (tokens(&trace["input_ids"]), tokens(&trace["decoded"]));
-    let (traced, log) = Traced::new(load(&export));
+    let (traced, log) = Traced::new(Box::new(load(&export)));
     let mut driver = Driver::new(traced, &export);
     let state = driver.runtime.make_state().unwrap();
     assert_eq!(driver.greedy(&prompt, decoded.len(), state), decoded);
@@ -496,7 +496,7 @@ fn missing_weights_are_named_with_the_next_step() {
 #[test]
 fn numbers_that_json_lacks_are_written_as_text() {
     let export = Export::tiny();
-    let (traced, log) = Traced::new(load(&export));
+    let (traced, log) = Traced::new(Box::new(load(&export)));
     let mut driver = Driver::new(traced, &export);
     let state = driver.runtime.make_state().unwrap();
     let plan = plan_of(&export);

@@ -12,5 +12,6 @@ pub mod mask;
 pub mod pipeline;
 pub mod plan;
 pub mod reference;
+pub mod runtimes;
 pub mod trace;
 pub mod verify;

@@ -108,16 +108,17 @@ impl TraceLog {
 }
 
 /// A runtime whose every prediction is recorded.
-pub struct Traced<R> {
-    inner: R,
+pub struct Traced {
+    inner: Box<dyn ComponentRuntime>,
     plan: CallPlan,
     log: TraceLog,
     next: usize,
 }
 
-impl<R: ComponentRuntime> Traced<R> {
+impl Traced {
     /// Wraps `inner`, which is not prepared yet.
-    pub fn new(inner: R) -> (Self, TraceLog) {
+    #[must_use]
+    pub fn new(inner: Box<dyn ComponentRuntime>) -> (Self, TraceLog) {
         let log = TraceLog::default();
         let traced = Self {
             inner,
@@ -233,7 +234,7 @@ impl TensorRecord {
     }
 }
 
-impl<R: ComponentRuntime> ComponentRuntime for Traced<R> {
+impl ComponentRuntime for Traced {
     fn name(&self) -> &'static str {
         self.inner.name()
     }
