@@ -6,7 +6,7 @@ use std::fs;
 use serde::Deserialize;
 use serde_json::Value;
 use tandem::backend::local::anemll::bundle::AnemllBundle;
-use tandem::backend::local::anemll::contract::{ComponentRuntime, ComponentSpec, StateId};
+use tandem::backend::local::anemll::contract::{ComponentSpec, StateId};
 use tandem::backend::local::anemll::instant::InstantRuntime;
 use tandem::backend::local::anemll::pipeline::Pipeline;
 use tandem::backend::local::anemll::plan::Layout;
@@ -65,7 +65,7 @@ fn reference() -> Pipeline {
 /// The same, and a log of its calls.
 fn traced() -> (Pipeline, TraceLog) {
     let bundle = bundle();
-    let (runtime, log) = Traced::new(runtime(&bundle));
+    let (runtime, log) = Traced::new(Box::new(runtime(&bundle)));
     let pipeline = Pipeline::new(Box::new(runtime), &Layout::from(&bundle)).unwrap();
     (pipeline, log)
 }
