@@ -85,10 +85,12 @@ impl Syntax {
     }
 
     /// Reads `text` from `within` on, hands each bracket in code to `bracket` with its place until
-    /// that says stop, and tells where the text ends.
+    /// that says stop, and tells where the text ends. Unless `ended`, more may follow, and what only
+    /// that can tell is not read.
     fn read(
         self,
         text: &str,
+        ended: bool,
         mut within: Within,
         mut bracket: impl FnMut(usize, char) -> bool,
     ) -> Within {
@@ -111,7 +113,12 @@ impl Syntax {
                             }
                             quote if self.quotes.contains(quote) => Within::Text(quote),
                             '\'' => {
-                                length = character_literal(rest).unwrap_or(length);
+                                match after_quote(rest) {
+                                    Quoted::Character(whole) => length = whole,
+                                    Quoted::Nothing => {}
+                                    Quoted::Undecided if ended => {}
+                                    Quoted::Undecided => return Within::Code,
+                                }
                                 Within::Code
                             }
                             '(' | ')' | '[' | ']' | '{' | '}' => {
@@ -164,7 +171,7 @@ impl Brackets {
             };
         };
         let mut open = Vec::new();
-        let within = known.read(prefix, Within::Code, |_, bracket| {
+        let within = known.read(prefix, true, Within::Code, |_, bracket| {
             if let Some(opener) = opener_of(bracket) {
                 // What does not match was opened before the text begins, or is not understood.
                 if let Some(at) = open.iter().rposition(|one| *one == opener) {
@@ -178,7 +185,7 @@ impl Brackets {
         open.reverse();
         let mut inner = 0_usize;
         let mut closed = Vec::new();
-        known.read(suffix, within, |_, bracket| {
+        known.read(suffix, true, within, |_, bracket| {
             match opener_of(bracket) {
                 None => inner += 1,
                 Some(_) if inner > 0 => inner -= 1,
@@ -195,13 +202,13 @@ impl Brackets {
     }
 
     /// Where `text`, inserted at the cursor, first closes something that is not open or that the
-    /// text after closes itself.
-    pub(super) fn first_excess(&self, text: &str) -> Option<usize> {
+    /// text after closes itself. `ended` says that nothing follows `text`.
+    pub(super) fn first_excess(&self, text: &str, ended: bool) -> Option<usize> {
         let syntax = self.syntax.filter(|_| self.within == Within::Code)?;
         let mut own = Vec::new();
         let mut closed = 0;
         let mut excess = None;
-        syntax.read(text, Within::Code, |at, bracket| {
+        syntax.read(text, ended, Within::Code, |at, bracket| {
             let Some(opener) = opener_of(bracket) else {
                 own.push(bracket);
                 return true;
@@ -274,21 +281,38 @@ fn is_triple(text: &str, quote: char) -> bool {
     (0..3).all(|_| characters.next() == Some(quote))
 }
 
-/// The length of the character literal that `text` starts with, `None` if it starts with a
-/// lifetime.
-fn character_literal(text: &str) -> Option<usize> {
-    let mut characters = text.char_indices().skip(1);
-    let (_, first) = characters.next()?;
-    if first == '\\' {
-        // The longest is `'\u{10FFFF}'`.
-        return characters
-            .skip(1)
-            .take(10)
-            .find(|(_, character)| *character == '\'')
-            .map(|(at, _)| at + 1);
+/// What a single quote begins, in a language in which it begins no string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quoted {
+    /// A character literal of so many bytes, quotes included.
+    Character(usize),
+    /// A lifetime, or nothing that is understood.
+    Nothing,
+    /// What follows will tell.
+    Undecided,
+}
+
+/// What the single quote at the start of `text` begins. A character literal stays on its line.
+fn after_quote(text: &str) -> Quoted {
+    let line = text.split_once('\n').map_or(text, |(line, _)| line);
+    let mut characters = line.char_indices().skip(1);
+    // How far the closing quote may be from the first character, or from the escaped one: the
+    // longest literal is `'\u{10FFFF}'`.
+    let most = match characters.next() {
+        Some((_, '\\')) => characters.next().map_or(0, |_| 10),
+        Some(_) => 1,
+        None => 0,
+    };
+    let mut read = 0;
+    for (at, character) in characters.take(most) {
+        if character == '\'' {
+            return Quoted::Character(at + 1);
+        }
+        read += 1;
     }
-    characters
-        .next()
-        .filter(|(_, character)| *character == '\'')
-        .map(|(at, _)| at + 1)
+    if line.len() < text.len() || (most > 0 && read == most) {
+        Quoted::Nothing
+    } else {
+        Quoted::Undecided
+    }
 }

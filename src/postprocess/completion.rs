@@ -71,21 +71,40 @@ impl CompletionFilter {
     /// Adds a piece of the answer.
     pub fn push(&mut self, text: &str) -> Progress {
         if !self.enough {
+            let before = self.text.len();
             self.text.extend(text.chars().filter(|c| *c != '\r'));
-            self.enough = self.text.len() > MOST_BYTES
-                || match self.stops.find(&self.text) {
-                    Found::StopAt(_) => true,
-                    // What may turn out to be a stop sequence is not judged yet.
-                    Found::ClearTo(at) => {
-                        self.keep(&self.text[..at], false).ended_by != EndedBy::Nothing
-                    }
-                };
+            self.enough = self.is_enough(&self.text);
+            if self.enough {
+                self.text.truncate(self.first_enough(before));
+            }
         }
         if self.enough {
             Progress::Enough
         } else {
             Progress::More
         }
+    }
+
+    /// Whether all that may follow `text` would be cut. What is enough stays enough, whatever
+    /// follows.
+    fn is_enough(&self, text: &str) -> bool {
+        text.len() > MOST_BYTES
+            || match self.stops.find(text) {
+                Found::StopAt(_) => true,
+                // What may turn out to be a stop sequence is not judged yet.
+                Found::ClearTo(at) => self.keep(&text[..at], false).ended_by != EndedBy::Nothing,
+            }
+    }
+
+    /// The least length at which the text, which is enough, was enough; more than `before`. What
+    /// came after it in the same piece might else be judged too, and the pieces would matter.
+    fn first_enough(&self, before: usize) -> usize {
+        let ends: Vec<usize> = self.text[before..]
+            .char_indices()
+            .map(|(at, character)| before + at + character.len_utf8())
+            .collect();
+        let first = ends.partition_point(|end| !self.is_enough(&self.text[..*end]));
+        ends.get(first).copied().unwrap_or(self.text.len())
     }
 
     /// What may be inserted.
@@ -132,13 +151,13 @@ impl CompletionFilter {
             Some(Found::ClearTo(at)) if !ended => &whole[..at],
             Some(Found::ClearTo(_)) | None => whole,
         };
-        let start = self.start(whole);
+        let mut ended = ended || ended_by != EndedBy::Nothing;
+        let start = self.start(whole, ended);
         let mut kept = &whole[start..];
         // Within lines first, so that the lines are judged as they are left.
-        if let Some((at, by)) = self.within_lines(kept) {
-            (kept, ended_by) = (&kept[..at], by);
+        if let Some((at, by)) = self.within_lines(kept, ended) {
+            (kept, ended_by, ended) = (&kept[..at], by, true);
         }
-        let ended = ended || ended_by != EndedBy::Nothing;
         let by_lines = self.by_lines(kept, ended).into_iter();
         let circles = circles::by_lines(kept, ended)
             .into_iter()
@@ -178,10 +197,10 @@ impl CompletionFilter {
     }
 
     /// Where the answer ends within a line: before what the text after the cursor closes itself, or
-    /// all that follows on the cursor's line.
-    fn within_lines(&self, text: &str) -> Option<(usize, EndedBy)> {
+    /// all that follows on the cursor's line. `ended` says that nothing follows `text`.
+    fn within_lines(&self, text: &str, ended: bool) -> Option<(usize, EndedBy)> {
         let place = &self.place;
-        let excess = place.brackets.first_excess(text).map(|at| {
+        let excess = place.brackets.first_excess(text, ended).map(|at| {
             let by = if place.brackets.suffix_closes() {
                 EndedBy::Suffix
             } else {
@@ -205,8 +224,12 @@ impl CompletionFilter {
     }
 
     /// Where the answer begins: after a Markdown fence, a repeated beginning of the cursor's line,
-    /// and a space that is there already.
-    fn start(&self, whole: &str) -> usize {
+    /// and a space that is there already. At its end where more must come to tell; `ended` says that
+    /// nothing does.
+    fn start(&self, whole: &str, ended: bool) -> usize {
+        if !self.place.markdown && !ended && FENCE.starts_with(whole) {
+            return whole.len();
+        }
         let mut start = self
             .fence_line(whole)
             .map_or(0, |line| (line + 1).min(whole.len()));
@@ -219,6 +242,8 @@ impl CompletionFilter {
             let text = whole[start..].trim_start();
             if let Some(rest) = text.strip_prefix(echo) {
                 start = whole.len() - rest.len();
+            } else if !ended && echo.starts_with(text) {
+                return whole.len();
             }
         }
         if echo.ends_with([' ', '\t']) {
