@@ -1,28 +1,19 @@
-//! One answer in the making: prefill in blocks, then token after token.
+//! One answer in the making: its tokens, their text, and where it ends.
 //!
 //! Each [`Decoding::step`] is short (a block of the prompt or one token), so that whoever drives it
 //! can look up between steps: for cancels, and for something more urgent.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
+use super::LanguageModel;
+use super::continuation::Continuation;
 use super::detokenizer::Detokenizer;
-use super::kv_cache::Sequence;
-use super::sampler::Sampler;
+use super::sampler::Scores;
+use super::sequence::Sequence;
 use super::stop::{Passed, StopSequences};
 use super::tokenizer::Tokenizer;
-use super::{LanguageModel, Logits};
 use crate::inference::{FinishReason, GenerateError, Sampling, Usage};
-
-/// A block of the prompt should take about so long: a cancel waits for one block at most, and fewer,
-/// larger blocks are faster.
-const BLOCK_TIME: Duration = Duration::from_millis(40);
-/// The first block, before the model's speed is known.
-pub const FIRST_BLOCK: usize = 64;
-/// The bounds of later blocks.
-const SMALLEST_BLOCK: usize = 16;
-const LARGEST_BLOCK: usize = 512;
 
 /// What an answer needs besides a model.
 #[derive(Debug)]
@@ -33,8 +24,6 @@ pub struct DecodeRequest {
     pub sampling: Sampling,
     /// The longest answer.
     pub max_tokens: usize,
-    /// Prompt and answer together.
-    pub context_tokens: usize,
     /// Tokens that end the answer.
     pub ends: Arc<HashSet<u32>>,
     /// Texts that end the answer.
@@ -44,15 +33,12 @@ pub struct DecodeRequest {
 /// An answer in the making.
 #[derive(Debug)]
 pub struct Decoding {
-    request: DecodeRequest,
-    sequence: Sequence,
+    continuation: Continuation,
+    max_tokens: usize,
+    ends: Arc<HashSet<u32>>,
     cached_tokens: usize,
-    /// The prompt and every token chosen so far.
-    tokens: Vec<u32>,
-    sampler: Sampler,
     detokenizer: Detokenizer,
     stops: StopSequences,
-    block: usize,
 }
 
 /// What a step brought.
@@ -65,19 +51,28 @@ pub enum Step {
 }
 
 impl Decoding {
-    /// Starts from `sequence`, whose tokens must be a proper beginning of the prompt, with blocks of
-    /// `block` tokens: [`Self::block`] of the answer before, or [`FIRST_BLOCK`].
+    /// Starts from `sequence`, in blocks of about `block` tokens; both as in [`Continuation::new`].
     #[must_use]
-    pub fn new(mut request: DecodeRequest, sequence: Sequence, block: usize) -> Self {
+    pub fn new(
+        request: DecodeRequest,
+        model: &dyn LanguageModel,
+        sequence: Sequence,
+        block: usize,
+    ) -> Self {
+        let DecodeRequest {
+            prompt,
+            sampling,
+            max_tokens,
+            ends,
+            stop,
+        } = request;
         Self {
             cached_tokens: sequence.len(),
-            sequence,
-            tokens: request.prompt.clone(),
-            sampler: Sampler::new(request.sampling),
+            continuation: Continuation::new(prompt, sampling, model, sequence, block),
+            max_tokens,
+            ends,
             detokenizer: Detokenizer::default(),
-            stops: StopSequences::new(std::mem::take(&mut request.stop)),
-            block,
-            request,
+            stops: StopSequences::new(stop),
         }
     }
 
@@ -87,30 +82,23 @@ impl Decoding {
     /// When the arithmetic fails or its result is not finite.
     pub fn step(
         &mut self,
-        model: &dyn LanguageModel,
+        model: &mut dyn LanguageModel,
         tokenizer: &Tokenizer,
+        scores: &mut Scores,
     ) -> Result<Step, GenerateError> {
-        let waiting = &self.tokens[self.sequence.len()..];
-        if waiting.len() > self.block {
-            let started = Instant::now();
-            model.forward(&waiting[..self.block], &mut self.sequence, Logits::None)?;
-            self.block = next_block(self.block, started.elapsed());
+        let Some(token) = self.continuation.step(model, scores)? else {
             return Ok(Step::Text(String::new()));
-        }
-        let logits = model.forward(waiting, &mut self.sequence, Logits::Last)?;
-        let token = self.sampler.choose(logits, &self.tokens)?;
-        if self.request.ends.contains(&token) {
+        };
+        if self.ends.contains(&token) {
             return Ok(Step::Finished(self.stops.finish(), FinishReason::Stop));
         }
-        self.tokens.push(token);
+        self.continuation.accept(token);
         let piece = self.detokenizer.push(tokenizer.bytes(token));
         let text = match self.stops.push(&piece) {
             Passed::Stopped(text) => return Ok(Step::Finished(text, FinishReason::Stop)),
             Passed::Text(text) => text,
         };
-        if self.answer_tokens() >= self.request.max_tokens
-            || self.tokens.len() >= self.request.context_tokens
-        {
+        if self.answer().len() >= self.max_tokens || self.continuation.is_full() {
             let text = text + &self.stops.finish();
             return Ok(Step::Finished(text, FinishReason::Length));
         }
@@ -121,61 +109,27 @@ impl Decoding {
     #[must_use]
     pub fn usage(&self) -> Usage {
         Usage {
-            prompt_tokens: self.request.prompt.len(),
+            prompt_tokens: self.continuation.prompt_tokens(),
             cached_tokens: self.cached_tokens,
-            completion_tokens: self.answer_tokens(),
+            completion_tokens: self.answer().len(),
         }
     }
 
     /// The block size that suits the model's speed.
     #[must_use]
     pub fn block(&self) -> usize {
-        self.block
+        self.continuation.block()
     }
 
     /// The tokens of the answer so far.
     #[must_use]
     pub fn answer(&self) -> &[u32] {
-        &self.tokens[self.request.prompt.len()..]
+        self.continuation.answer()
     }
 
     /// Gives the computed keys and values back, for reuse.
     #[must_use]
     pub fn into_sequence(self) -> Sequence {
-        self.sequence
-    }
-
-    fn answer_tokens(&self) -> usize {
-        self.tokens.len() - self.request.prompt.len()
-    }
-}
-
-/// The block size that would have taken [`BLOCK_TIME`], in powers of two.
-fn next_block(block: usize, took: Duration) -> usize {
-    if took > BLOCK_TIME * 2 {
-        (block / 2).max(SMALLEST_BLOCK)
-    } else if took < BLOCK_TIME / 2 {
-        (block * 2).min(LARGEST_BLOCK)
-    } else {
-        block
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn blocks_follow_the_speed_of_the_model_within_bounds() {
-        let mut block = FIRST_BLOCK;
-        for _ in 0..10 {
-            block = next_block(block, Duration::from_secs(1));
-        }
-        assert_eq!(block, SMALLEST_BLOCK);
-        for _ in 0..10 {
-            block = next_block(block, Duration::from_millis(1));
-        }
-        assert_eq!(block, LARGEST_BLOCK);
-        assert_eq!(next_block(block, BLOCK_TIME), block);
+        self.continuation.into_sequence()
     }
 }

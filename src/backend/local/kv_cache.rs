@@ -1,203 +1,80 @@
-//! Keys and values of tokens that were computed before, so that they need not be again.
-//!
-//! A [`Sequence`] belongs to one prompt and its answer. It grows in place: a token's keys and values
-//! are written into tensors that have room, never appended by copying what is there. [`KvCache`]
-//! keeps sequences between requests and hands out the one that shares most with a new prompt.
+//! Sequences kept between requests, so that what was computed before need not be again.
 
-use candle_core::{DType, Device, Result, Tensor};
-
-/// Room is added in steps of at least this many tokens.
-const GROWTH: usize = 256;
+use super::LanguageModel;
+use super::sequence::Sequence;
+use crate::inference::GenerateError;
 
 /// A new prompt takes over a cached sequence, and cuts off its end, where it shares at least this
 /// part of it; else it gets a copy of what they share, and the cached one stays.
 const TAKE_OVER_SHARE: f64 = 0.5;
 
-/// The dimensions of the keys and values of one token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KvShape {
-    /// Transformer blocks.
-    pub layers: usize,
-    /// Key and value heads.
-    pub heads: usize,
-    /// Width of a head.
-    pub head_dim: usize,
-}
-
-impl KvShape {
-    /// Bytes of the keys and values of one token, in float32.
-    #[must_use]
-    pub fn bytes_per_token(self) -> usize {
-        2 * self.layers * self.heads * self.head_dim * size_of::<f32>()
-    }
-}
-
-/// The keys and values of a run of tokens from position 0.
-#[derive(Debug)]
-pub struct Sequence {
-    shape: KvShape,
-    tokens: Vec<u32>,
-    capacity: usize,
-    /// By layer: keys and values, each `[heads, capacity, head_dim]`.
-    layers: Vec<(Tensor, Tensor)>,
-}
-
-impl Sequence {
-    /// A sequence without tokens.
-    #[must_use]
-    pub fn new(shape: KvShape) -> Self {
-        Self {
-            shape,
-            tokens: Vec::new(),
-            capacity: 0,
-            layers: Vec::new(),
-        }
-    }
-
-    /// The tokens whose keys and values are there.
-    #[must_use]
-    pub fn tokens(&self) -> &[u32] {
-        &self.tokens
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.tokens.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
-    }
-
-    /// Forgets all tokens from position `length` on. Costs nothing.
-    pub fn truncate(&mut self, length: usize) {
-        self.tokens.truncate(length);
-    }
-
-    /// Makes room for `more` tokens.
-    ///
-    /// # Errors
-    /// When candle cannot make the tensors.
-    pub fn reserve(&mut self, more: usize) -> Result<()> {
-        let needed = self.len() + more;
-        if needed <= self.capacity {
-            return Ok(());
-        }
-        let capacity = needed.max(self.capacity * 2).next_multiple_of(GROWTH);
-        self.reallocate(capacity)
-    }
-
-    /// Writes the keys and values (`[heads, n, head_dim]`) of the `n` tokens after the present ones
-    /// into `layer`, and returns views of all of them. [`Self::push`] makes them count once every
-    /// layer has them.
-    ///
-    /// # Errors
-    /// When the shapes do not fit, or there is no room.
-    pub fn append(&self, layer: usize, keys: &Tensor, values: &Tensor) -> Result<(Tensor, Tensor)> {
-        let (all_keys, all_values) = &self.layers[layer];
-        all_keys.slice_set(keys, 1, self.len())?;
-        all_values.slice_set(values, 1, self.len())?;
-        let length = self.len() + keys.dim(1)?;
-        Ok((
-            all_keys.narrow(1, 0, length)?,
-            all_values.narrow(1, 0, length)?,
-        ))
-    }
-
-    /// Counts `tokens` as present.
-    pub fn push(&mut self, tokens: &[u32]) {
-        debug_assert!(self.len() + tokens.len() <= self.capacity);
-        self.tokens.extend_from_slice(tokens);
-    }
-
-    /// The bytes it occupies.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.capacity * self.shape.bytes_per_token()
-    }
-
-    /// A sequence of its own with the first `length` tokens.
-    fn copy_prefix(&self, length: usize) -> Result<Self> {
-        let mut copy = Self::new(self.shape);
-        copy.layers.clone_from(&self.layers);
-        copy.tokens = self.tokens[..length].to_vec();
-        copy.reallocate((length + 1).next_multiple_of(GROWTH))?;
-        Ok(copy)
-    }
-
-    fn reallocate(&mut self, capacity: usize) -> Result<()> {
-        let shape = self.shape;
-        let length = self.len();
-        let fresh = || {
-            let dims = (shape.heads, capacity, shape.head_dim);
-            Tensor::zeros(dims, DType::F32, &Device::Cpu)
-        };
-        let moved = |old: Option<&Tensor>| {
-            let new = fresh()?;
-            if let (Some(old), true) = (old, length > 0) {
-                new.slice_set(&old.narrow(1, 0, length)?.contiguous()?, 1, 0)?;
-            }
-            Ok::<_, candle_core::Error>(new)
-        };
-        let mut layers = Vec::with_capacity(shape.layers);
-        for layer in 0..shape.layers {
-            let old = self.layers.get(layer);
-            layers.push((
-                moved(old.map(|(keys, _)| keys))?,
-                moved(old.map(|(_, values)| values))?,
-            ));
-        }
-        self.layers = layers;
-        self.capacity = capacity;
-        Ok(())
-    }
-}
-
 /// Sequences kept between requests.
 #[derive(Debug)]
 pub struct KvCache {
-    shape: KvShape,
     budget_bytes: usize,
     /// Least recently used first.
     sequences: Vec<Sequence>,
 }
 
 impl KvCache {
-    /// A cache that keeps at most `budget_bytes` between requests.
+    /// A cache that keeps at most `budget_bytes` between requests, or one sequence where a model's
+    /// are all larger than that.
     #[must_use]
-    pub fn new(shape: KvShape, budget_bytes: usize) -> Self {
+    pub fn new(budget_bytes: usize) -> Self {
         Self {
-            shape,
             budget_bytes,
             sequences: Vec::new(),
         }
     }
 
-    /// A sequence that starts with the longest run of `prompt` that any cached one has, less the
-    /// prompt's last token: that one is computed always, for its logits.
+    /// A sequence of `model` that starts with the longest run of `prompt` that any cached one has,
+    /// less the prompt's last token: that one is computed always, for its logits.
+    ///
+    /// Where a sequence can be neither copied nor made beside the others within the budget, a cached
+    /// one is taken over: the one that shares most, else the least recently used.
     ///
     /// # Errors
-    /// When candle cannot copy.
-    pub fn acquire(&mut self, prompt: &[u32]) -> Result<Sequence> {
+    /// When the model cannot make a sequence, not even after the cache gave up all of its own.
+    pub fn acquire(
+        &mut self,
+        prompt: &[u32],
+        model: &mut dyn LanguageModel,
+    ) -> Result<Sequence, GenerateError> {
         let reusable = prompt.len().saturating_sub(1);
         let best = self
             .sequences
             .iter()
             .enumerate()
             .map(|(index, cached)| (common_prefix(cached.tokens(), &prompt[..reusable]), index))
+            .filter(|(shared, _)| *shared > 0)
             .max();
-        let Some((shared, index)) = best.filter(|(shared, _)| *shared > 0) else {
-            return Ok(Sequence::new(self.shape));
-        };
-        if shared as f64 >= self.sequences[index].len() as f64 * TAKE_OVER_SHARE {
-            let mut taken = self.sequences.remove(index);
-            taken.truncate(shared);
-            return Ok(taken);
+        if let Some((shared, index)) = best {
+            let cached = &self.sequences[index];
+            if shared as f64 >= cached.len() as f64 * TAKE_OVER_SHARE {
+                return Ok(self.take_over(index, shared));
+            }
+            if let Some(copy) = cached.copy_prefix(shared) {
+                return Ok(copy);
+            }
         }
-        self.sequences[index].copy_prefix(shared)
+        let (shared, index) = best.unwrap_or_default();
+        // Those inside a runtime are all of one size, and zeroing a new one costs more than nothing.
+        let is_state = |cached: &Sequence| cached.state().is_some();
+        let one_more = self
+            .sequences
+            .get(index)
+            .filter(|cached| is_state(cached))
+            .map(Sequence::bytes);
+        if one_more.is_some_and(|bytes| self.bytes() + bytes > self.budget_bytes) {
+            return Ok(self.take_over(index, shared));
+        }
+        model.sequence().or_else(|error| {
+            if self.sequences.is_empty() {
+                return Err(error);
+            }
+            self.sequences.clear();
+            model.sequence()
+        })
     }
 
     /// Keeps a sequence for later, at the cost of those that were not used for longest.
@@ -205,14 +82,11 @@ impl KvCache {
         if sequence.is_empty() {
             return;
         }
-        if sequence.bytes() > self.budget_bytes {
-            // One sequence alone is too large: its beginning is what a later prompt may share.
-            let tokens = self.budget_bytes / self.shape.bytes_per_token();
-            let kept = tokens.saturating_sub(tokens % GROWTH).min(sequence.len());
-            sequence.truncate(kept);
-            if kept == 0 || sequence.reallocate(kept.next_multiple_of(GROWTH)).is_err() {
-                return;
-            }
+        // One in candle's memory that is too large alone: its beginning is what a later prompt may
+        // share. One in a runtime cannot become smaller, and one there must be.
+        let too_large = sequence.bytes() > self.budget_bytes && sequence.state().is_none();
+        if too_large && !sequence.shrink(self.budget_bytes) {
+            return;
         }
         self.sequences.push(sequence);
         while self.bytes() > self.budget_bytes && self.sequences.len() > 1 {
@@ -225,6 +99,12 @@ impl KvCache {
     pub fn bytes(&self) -> usize {
         self.sequences.iter().map(Sequence::bytes).sum()
     }
+
+    fn take_over(&mut self, index: usize, shared: usize) -> Sequence {
+        let mut taken = self.sequences.remove(index);
+        taken.truncate(shared);
+        taken
+    }
 }
 
 fn common_prefix(a: &[u32], b: &[u32]) -> usize {
@@ -233,95 +113,161 @@ fn common_prefix(a: &[u32], b: &[u32]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sampler::Scores;
+    use super::super::sequence::tests::{SHAPE, first_of_each, write};
+    use super::super::sequence::{GROWTH, ReleasedStates, StateHandle};
+    use super::super::window::Window;
     use super::*;
+    use crate::inference::ErrorKind;
 
-    const SHAPE: KvShape = KvShape {
-        layers: 2,
-        heads: 3,
-        head_dim: 4,
-    };
+    /// Makes sequences, in candle's memory or as states of 100 bytes, of which there are so many.
+    struct Maker {
+        states: Option<usize>,
+        made: usize,
+        released: ReleasedStates,
+    }
 
-    /// Keys and values that tell their token.
-    fn write(sequence: &mut Sequence, tokens: &[u32]) {
-        sequence.reserve(tokens.len()).unwrap();
-        for layer in 0..SHAPE.layers {
-            let data: Vec<f32> = (0..SHAPE.heads)
-                .flat_map(|head| tokens.iter().map(move |token| (head, *token)))
-                .flat_map(|(head, token)| [token as f32 + head as f32 / 8.0; SHAPE.head_dim])
-                .collect();
-            let dims = (SHAPE.heads, tokens.len(), SHAPE.head_dim);
-            let tensor = Tensor::from_vec(data, dims, &Device::Cpu).unwrap();
-            sequence.append(layer, &tensor, &tensor).unwrap();
+    impl Maker {
+        fn new(states: Option<usize>) -> Self {
+            Self {
+                states,
+                made: 0,
+                released: ReleasedStates::default(),
+            }
         }
-        sequence.push(tokens);
     }
 
-    fn first_of_each(sequence: &Sequence) -> Vec<f32> {
-        let (keys, _) = &sequence.layers[SHAPE.layers - 1];
-        let all = keys.to_vec3::<f32>().unwrap();
-        all[0][..sequence.len()].iter().map(|row| row[0]).collect()
-    }
-
-    #[test]
-    fn what_is_written_stays_through_growth_rewinding_and_copying() {
-        let mut sequence = Sequence::new(SHAPE);
-        let tokens: Vec<u32> = (0..600).collect();
-        for block in tokens.chunks(7) {
-            write(&mut sequence, block);
+    impl LanguageModel for Maker {
+        fn sequence(&mut self) -> Result<Sequence, GenerateError> {
+            let Some(states) = &mut self.states else {
+                return Ok(Sequence::in_tensors(SHAPE));
+            };
+            while self.released.take().is_some() {
+                *states += 1;
+            }
+            let error = || GenerateError::new(ErrorKind::Backend, "no room", "Try again.");
+            *states = states.checked_sub(1).ok_or_else(error)?;
+            self.made += 1;
+            let handle = StateHandle::new(self.made, 100, &self.released);
+            Ok(Sequence::in_state(handle))
         }
-        sequence.truncate(300);
-        write(&mut sequence, &[9, 8, 7]);
-        let mut expected: Vec<f32> = (0..300).map(|token| token as f32).collect();
-        expected.extend([9.0, 8.0, 7.0]);
-        assert_eq!(first_of_each(&sequence), expected);
-        let copy = sequence.copy_prefix(301).unwrap();
-        assert_eq!(first_of_each(&copy), expected[..301]);
+
+        fn forward(
+            &mut self,
+            tokens: &[u32],
+            sequence: &mut Sequence,
+            _: Option<&mut Scores>,
+        ) -> Result<(), GenerateError> {
+            match self.states {
+                Some(_) => sequence.push(tokens),
+                None => write(sequence, tokens),
+            }
+            Ok(())
+        }
+
+        fn window(&self) -> Window {
+            Window::fixed(4096)
+        }
     }
 
-    fn cache_with(budget_tokens: usize, sequences: &[&[u32]]) -> KvCache {
-        let mut cache = KvCache::new(SHAPE, budget_tokens * SHAPE.bytes_per_token());
+    fn cache_with(budget_tokens: usize, sequences: &[&[u32]]) -> (KvCache, Maker) {
+        let mut cache = KvCache::new(budget_tokens * SHAPE.bytes_per_token());
         for tokens in sequences {
-            let mut sequence = Sequence::new(SHAPE);
+            let mut sequence = Sequence::in_tensors(SHAPE);
             write(&mut sequence, tokens);
             cache.release(sequence);
         }
-        cache
+        (cache, Maker::new(None))
     }
 
     #[test]
     fn the_longest_common_prefix_is_reused_and_others_survive() {
-        let mut cache = cache_with(4096, &[&[1, 2, 3, 4, 5, 6], &[1, 2, 9, 9, 9, 9, 9]]);
+        let (mut cache, mut model) =
+            cache_with(4096, &[&[1, 2, 3, 4, 5, 6], &[1, 2, 9, 9, 9, 9, 9]]);
         // Shares most of the first: takes it over, cut back.
-        let taken = cache.acquire(&[1, 2, 3, 4, 7]).unwrap();
+        let taken = cache.acquire(&[1, 2, 3, 4, 7], &mut model).unwrap();
         assert_eq!(taken.tokens(), [1, 2, 3, 4]);
         cache.release(taken);
         // Shares a little of the second: a copy, and the second is still whole.
-        let copy = cache.acquire(&[1, 2, 9, 5]).unwrap();
+        let copy = cache.acquire(&[1, 2, 9, 5], &mut model).unwrap();
         assert_eq!(copy.tokens(), [1, 2, 9]);
         assert_eq!(first_of_each(&copy), [1.0, 2.0, 9.0]);
         cache.release(copy);
-        let whole = cache.acquire(&[1, 2, 9, 9, 9, 9, 9]).unwrap();
+        let whole = cache.acquire(&[1, 2, 9, 9, 9, 9, 9], &mut model).unwrap();
         assert_eq!(whole.len(), 6, "all but the last, which gives the logits");
     }
 
     #[test]
     fn the_least_recently_used_goes_first_and_the_budget_holds() {
-        let mut cache = cache_with(2 * GROWTH, &[&[1, 1, 1], &[2, 2, 2]]);
-        let used = cache.acquire(&[1, 1, 1, 1]).unwrap();
+        let (mut cache, mut model) = cache_with(2 * GROWTH, &[&[1, 1, 1], &[2, 2, 2]]);
+        let used = cache.acquire(&[1, 1, 1, 1], &mut model).unwrap();
         cache.release(used);
-        let mut third = Sequence::new(SHAPE);
+        let mut third = Sequence::in_tensors(SHAPE);
         write(&mut third, &[3, 3, 3]);
         cache.release(third);
         assert!(cache.bytes() <= 2 * GROWTH * SHAPE.bytes_per_token());
-        assert_eq!(cache.acquire(&[2, 2, 2, 2]).unwrap().len(), 0);
-        assert_eq!(cache.acquire(&[1, 1, 1, 1]).unwrap().len(), 3);
+        assert_eq!(cache.acquire(&[2, 2, 2, 2], &mut model).unwrap().len(), 0);
+        assert_eq!(cache.acquire(&[1, 1, 1, 1], &mut model).unwrap().len(), 3);
     }
 
     #[test]
     fn a_sequence_beyond_the_budget_keeps_its_beginning() {
         let tokens: Vec<u32> = (0..1000).collect();
-        let mut cache = cache_with(2 * GROWTH + 10, &[&tokens]);
+        let (mut cache, mut model) = cache_with(2 * GROWTH + 10, &[&tokens]);
         assert!(cache.bytes() <= (2 * GROWTH + 10) * SHAPE.bytes_per_token());
-        assert_eq!(cache.acquire(&tokens).unwrap().len(), 2 * GROWTH);
+        let reused = cache.acquire(&tokens, &mut model).unwrap();
+        assert_eq!(reused.len(), 2 * GROWTH);
+    }
+
+    /// Asks a cache of states for `prompt` and keeps what was computed; the state and how many
+    /// tokens were there already.
+    fn ask(cache: &mut KvCache, model: &mut Maker, prompt: &[u32]) -> (usize, usize) {
+        let mut sequence = cache.acquire(prompt, model).unwrap();
+        let cached = sequence.len();
+        model
+            .forward(&prompt[cached..], &mut sequence, None)
+            .unwrap();
+        let state = sequence.state().unwrap();
+        cache.release(sequence);
+        (state, cached)
+    }
+
+    #[test]
+    fn states_are_rewound_and_taken_over_within_the_budget() {
+        let mut cache = KvCache::new(250);
+        let mut model = Maker::new(Some(9));
+        let (first, cached) = ask(&mut cache, &mut model, &[1, 2, 3, 4, 5, 6]);
+        assert_eq!(cached, 0);
+        // Most of it is shared: the same state, rewound.
+        let typed = ask(&mut cache, &mut model, &[1, 2, 3, 4, 7]);
+        assert_eq!(typed, (first, 4));
+        // Little is shared, and there is room: another state, and the first stays whole.
+        let (second, cached) = ask(&mut cache, &mut model, &[1, 8, 8, 8, 8]);
+        assert!(second != first && cached == 0);
+        // Nothing is shared, and there is no more room: the least recently used one starts anew.
+        assert_eq!(ask(&mut cache, &mut model, &[5, 5]), (first, 0));
+        // A little is shared, and there is no more room: what is shared is used.
+        assert_eq!(ask(&mut cache, &mut model, &[1, 9, 9]), (second, 1));
+        assert_eq!(cache.bytes(), 200);
+    }
+
+    #[test]
+    fn one_state_is_always_possible() {
+        // Larger than the budget, and the runtime has no other.
+        let mut cache = KvCache::new(10);
+        let mut model = Maker::new(Some(1));
+        let (only, _) = ask(&mut cache, &mut model, &[1, 2, 3]);
+        assert_eq!(ask(&mut cache, &mut model, &[7, 8, 9]), (only, 0));
+        // The budget would allow two, the runtime has one.
+        let mut cache = KvCache::new(1000);
+        let mut model = Maker::new(Some(1));
+        ask(&mut cache, &mut model, &[1, 2, 3]);
+        let (_, cached) = ask(&mut cache, &mut model, &[7, 8, 9]);
+        assert_eq!(cached, 0);
+        // While one is in use there is no other.
+        let held = cache.acquire(&[7, 8, 9], &mut model).unwrap();
+        assert!(cache.acquire(&[4], &mut model).is_err());
+        drop(held);
+        assert!(cache.acquire(&[4], &mut model).is_ok());
     }
 }

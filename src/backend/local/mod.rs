@@ -1,6 +1,7 @@
 //! The on-device engine: Qwen models on the processor, through candle.
 
 pub mod anemll;
+pub mod continuation;
 pub mod decode;
 pub mod detokenizer;
 pub mod embedded;
@@ -12,50 +13,78 @@ pub mod model_config;
 mod probe;
 pub mod qwen;
 pub mod sampler;
+pub mod sequence;
 pub mod stop;
 pub mod threads;
 pub mod tokenizer;
 pub mod weights;
+pub mod window;
 pub mod worker;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::error::LoadErrorKind;
-use self::kv_cache::{KvShape, Sequence};
+use self::sampler::Scores;
+use self::sequence::Sequence;
+use self::window::Window;
 use self::worker::{Worker, WorkerOptions};
 use crate::config::LocalSettings;
 use crate::inference::{
     Backend, BackendKind, Descriptor, GenerateError, GenerateRequest, Health, TokenStream,
 };
 
-/// Which logits a forward pass is to give.
+/// How a prompt is computed by a model that insists on batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Logits {
-    /// None: the tokens only fill the cache.
-    None,
-    /// Those of the last token.
-    Last,
+pub enum Prefill {
+    /// In its batches.
+    Batched,
+    /// Token by token: slower, and the last resort where the batches give other results.
+    TokenByToken,
 }
 
 /// A model that continues a sequence of tokens.
-pub trait LanguageModel: Send {
-    /// The dimensions of its keys and values.
-    fn kv_shape(&self) -> KvShape;
+///
+/// It is made, used and dropped on one thread, so it need not be `Send`: Core ML's objects are not.
+pub trait LanguageModel {
+    /// A sequence without tokens.
+    ///
+    /// # Errors
+    /// When the runtime has no room for another.
+    fn sequence(&mut self) -> Result<Sequence, GenerateError>;
 
-    /// Computes `tokens` (not empty) behind those in `sequence`, and adds them to it. The logits
-    /// are empty for [`Logits::None`], else one for each row of the vocabulary.
+    /// Computes `tokens` (not empty) behind those in `sequence`, which this model made, and adds
+    /// them to it. Where `scores` are given they become those of the last token; a model that does
+    /// not fill one of their fields leaves it empty.
+    ///
+    /// With [`Self::block`], `tokens` are either whole batches that start on a multiple of it, or lie
+    /// within one batch.
     ///
     /// # Errors
     /// When the arithmetic fails; `sequence` then holds what it held before.
     fn forward(
-        &self,
+        &mut self,
         tokens: &[u32],
         sequence: &mut Sequence,
-        logits: Logits,
-    ) -> Result<Vec<f32>, GenerateError>;
+        scores: Option<&mut Scores>,
+    ) -> Result<(), GenerateError>;
+
+    /// How many tokens it sees at once, and what happens when there are more.
+    fn window(&self) -> Window;
+
+    /// The batch of tokens in which it computes prompts, where it insists on one.
+    fn block(&self) -> Option<usize> {
+        None
+    }
+
+    /// Has it compute prompts in batches (as it does at first) or token by token. Models without
+    /// [`Self::block`] have no choice.
+    fn set_prefill(&mut self, prefill: Prefill) {
+        let _ = prefill;
+    }
 }
 
 /// Where a model comes from.
@@ -151,7 +180,7 @@ impl LocalBackend {
             kv_cache_bytes: settings.kv_cache_bytes,
             idle_unload: settings.idle_unload,
         };
-        let load = Box::new(move || loader::load(&source, context_tokens));
+        let load = Arc::new(move || loader::load(&source, context_tokens));
         Ok(Self {
             descriptor,
             worker: Worker::start(load, options, health)?,

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use super::LanguageModel;
 use super::loader::Loaded;
-use super::sampler::Sampler;
-use super::{LanguageModel, Logits, kv_cache::Sequence};
+use super::sampler::{Sampler, Scores};
+use super::sequence::Sequence;
 use crate::inference::{ErrorKind, GenerateError, Sampling, Speed};
 use crate::prompt::Vocabulary;
 
@@ -18,12 +19,12 @@ const PROMPT: &str = "fn main() {\n    let x = ";
 /// # Errors
 /// [`ErrorKind::Backend`] when the arithmetic fails, its numbers are not finite, or the two answers
 /// differ.
-pub fn probe(loaded: &Loaded) -> Result<Speed, GenerateError> {
-    let model = loaded.model.as_ref();
+pub fn probe(loaded: &mut Loaded) -> Result<Speed, GenerateError> {
+    let model = loaded.model.as_mut();
     let mut prompt = loaded.tokenizer.encode(PROMPT)?;
     prompt.truncate((loaded.context_tokens / 2).max(1));
     let tokens = TOKENS.min(loaded.context_tokens - prompt.len());
-    let mut sequence = Sequence::new(model.kv_shape());
+    let mut sequence = model.sequence()?;
     let started = Instant::now();
     let first = greedy(model, &prompt, 1, &mut sequence)?;
     let first_token = started.elapsed();
@@ -47,16 +48,17 @@ pub fn probe(loaded: &Loaded) -> Result<Speed, GenerateError> {
 }
 
 fn greedy(
-    model: &dyn LanguageModel,
+    model: &mut dyn LanguageModel,
     prompt: &[u32],
     count: usize,
     sequence: &mut Sequence,
 ) -> Result<Vec<u32>, GenerateError> {
     let mut sampler = Sampler::new(Sampling::GREEDY);
+    let mut scores = Scores::default();
     let mut tokens = prompt.to_vec();
     while tokens.len() < prompt.len() + count {
-        let logits = model.forward(&tokens[sequence.len()..], sequence, Logits::Last)?;
-        tokens.push(sampler.choose(logits, &tokens)?);
+        model.forward(&tokens[sequence.len()..], sequence, Some(&mut scores))?;
+        tokens.push(sampler.choose(&mut scores, &tokens)?);
     }
     Ok(tokens.split_off(prompt.len()))
 }

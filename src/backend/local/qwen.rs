@@ -4,21 +4,24 @@
 //! the logits to theirs. Activations are `[tokens, hidden]`, without a batch dimension.
 
 use candle_core::quantized::QMatMul;
-use candle_core::{Device, Module, Result, Tensor};
+use candle_core::{Device, Module, Result, Storage, Tensor};
 use candle_nn::ops::{rms_norm, softmax_last_dim};
 use candle_nn::rotary_emb::rope;
 
+use super::LanguageModel;
 use super::error::{LoadError, arithmetic};
-use super::kv_cache::{KvShape, Sequence};
 use super::model_config::{Architecture, ModelConfig};
+use super::sampler::Scores;
+use super::sequence::{KvShape, Sequence};
 use super::weights::Weights;
-use super::{LanguageModel, Logits};
+use super::window::Window;
 use crate::inference::GenerateError;
 
 /// A loaded model.
 #[derive(Debug)]
 pub struct Qwen {
     config: ModelConfig,
+    context_tokens: usize,
     embedding: QMatMul,
     layers: Vec<Layer>,
     norm: Tensor,
@@ -79,6 +82,7 @@ impl Qwen {
             .map_err(|error| LoadError::candle(file, "making the rotary table", &error))?;
         Ok(Self {
             config,
+            context_tokens,
             embedding,
             layers,
             norm,
@@ -88,7 +92,12 @@ impl Qwen {
         })
     }
 
-    fn logits(&self, tokens: &[u32], sequence: &mut Sequence, logits: Logits) -> Result<Vec<f32>> {
+    fn compute(
+        &self,
+        tokens: &[u32],
+        sequence: &mut Sequence,
+        scores: Option<&mut Scores>,
+    ) -> Result<()> {
         let start = sequence.len();
         let count = tokens.len();
         sequence.reserve(count)?;
@@ -109,7 +118,7 @@ impl Qwen {
                 let query = self.heads(&layer.query, &h, &cosine, &sine)?;
                 let attended = self.attend(&query, &keys, &values, mask.as_ref())?;
                 x = (x + layer.output.forward(&attended)?)?;
-            } else if logits == Logits::Last {
+            } else if scores.is_some() {
                 let h = h.narrow(0, count - 1, 1)?;
                 let cosine = cosine.narrow(0, count - 1, 1)?;
                 let sine = sine.narrow(0, count - 1, 1)?;
@@ -123,14 +132,21 @@ impl Qwen {
             let gated = (layer.gate.forward(&h)?.silu()? * layer.up.forward(&h)?)?;
             x = (x + layer.down.forward(&gated)?)?;
         }
-        sequence.push(tokens);
-        match logits {
-            Logits::None => Ok(Vec::new()),
-            Logits::Last => {
-                let h = rms_norm(&x, &self.norm, self.epsilon())?;
-                self.head.forward(&h)?.squeeze(0)?.to_vec1()
-            }
+        if let Some(scores) = scores {
+            let h = rms_norm(&x, &self.norm, self.epsilon())?;
+            let logits = self.head.forward(&h)?.contiguous()?;
+            let (storage, layout) = logits.storage_and_layout();
+            let Storage::Cpu(storage) = &*storage else {
+                candle_core::bail!("the logits are not in the processor's memory");
+            };
+            let start = layout.start_offset();
+            let rows = &storage.as_slice::<f32>()?[start..start + logits.elem_count()];
+            scores.best = None;
+            scores.logits.clear();
+            scores.logits.extend_from_slice(rows);
         }
+        sequence.push(tokens);
+        Ok(())
     }
 
     /// `[tokens, hidden]` to `[heads, tokens, head_dim]`, normed where the generation norms.
@@ -198,22 +214,26 @@ impl Qwen {
 }
 
 impl LanguageModel for Qwen {
-    fn kv_shape(&self) -> KvShape {
-        KvShape {
+    fn sequence(&mut self) -> std::result::Result<Sequence, GenerateError> {
+        Ok(Sequence::in_tensors(KvShape {
             layers: self.config.layers,
             heads: self.config.kv_heads,
             head_dim: self.config.head_dim,
-        }
+        }))
     }
 
     fn forward(
-        &self,
+        &mut self,
         tokens: &[u32],
         sequence: &mut Sequence,
-        logits: Logits,
-    ) -> std::result::Result<Vec<f32>, GenerateError> {
-        self.logits(tokens, sequence, logits)
+        scores: Option<&mut Scores>,
+    ) -> std::result::Result<(), GenerateError> {
+        self.compute(tokens, sequence, scores)
             .map_err(|error| arithmetic(&error))
+    }
+
+    fn window(&self) -> Window {
+        Window::fixed(self.context_tokens)
     }
 }
 

@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::decode::{DecodeRequest, Decoding, FIRST_BLOCK, Step};
+use super::continuation::FIRST_BLOCK;
+use super::decode::{DecodeRequest, Decoding, Step};
 use super::error::{LoadError, LoadErrorKind};
 use super::kv_cache::KvCache;
 use super::loader::Loaded;
 use super::probe::probe;
+use super::sampler::Scores;
 use crate::inference::{
     CompletionShape, ErrorKind, Event, EventSender, Finish, GenerateError, GenerateRequest, Health,
     NotSent, Priority, Task,
@@ -47,8 +49,8 @@ pub struct WorkerOptions {
     pub idle_unload: Duration,
 }
 
-/// Loads the model; called again after each unload.
-pub type Load = Box<dyn FnMut() -> Result<Loaded, LoadError> + Send>;
+/// Loads the model, on the thread that will compute with it; called again after each unload.
+pub type Load = Arc<dyn Fn() -> Result<Loaded, LoadError> + Send + Sync>;
 
 /// A handle to the thread, which ends within one step of the handle's drop.
 pub struct Worker {
@@ -93,22 +95,26 @@ impl Worker {
             wake: Condvar::new(),
         });
         let (health, receiver) = watch::channel(health);
-        let engine = Engine {
-            shared: Arc::clone(&shared),
-            load,
-            options,
-            health,
-            resident: None,
-            active: Vec::new(),
-            failure: None,
-            retry: FIRST_RETRY,
-            last_used: Instant::now(),
-        };
+        let queue = Arc::clone(&shared);
         // Ends when the handle is dropped. Not joined: a load may take seconds, and whoever drops
         // the handle is about to end the process.
         thread::Builder::new()
             .name("tandem-model".to_owned())
-            .spawn(move || engine.run())?;
+            .spawn(move || {
+                // Made here, since a model never leaves its thread.
+                let engine = Engine {
+                    shared: queue,
+                    load,
+                    options,
+                    health,
+                    resident: None,
+                    active: Vec::new(),
+                    failure: None,
+                    retry: FIRST_RETRY,
+                    last_used: Instant::now(),
+                };
+                engine.run();
+            })?;
         Ok(Self {
             shared,
             health: receiver,
@@ -185,6 +191,8 @@ struct Engine {
 struct Resident {
     loaded: Loaded,
     cache: KvCache,
+    /// What the next token is chosen by, used again for each.
+    scores: Scores,
     /// Tokens of a prompt to compute at once, as its speed was last seen.
     block: usize,
 }
@@ -329,13 +337,11 @@ impl Engine {
             return Err(unexpected("it is not loaded"));
         };
         let begun = guarded(|| {
-            let (prompt, request) = resident.loaded.prompt(request)?;
-            let sequence = resident
-                .cache
-                .acquire(&prompt)
-                .map_err(|error| super::error::arithmetic(&error))?;
-            let request = request.with_prompt(prompt);
-            Ok(Decoding::new(request, sequence, resident.block))
+            let request = resident.loaded.prompt(request)?;
+            let model = resident.loaded.model.as_mut();
+            let seen = model.window().start(0, request.prompt.len());
+            let sequence = resident.cache.acquire(&request.prompt[seen..], model)?;
+            Ok(Decoding::new(request, model, sequence, resident.block))
         });
         begun.unwrap_or_else(|error| Err(self.fail(error)))
     }
@@ -357,8 +363,10 @@ impl Engine {
             self.active.remove(index);
             return;
         }
-        let loaded = &resident.loaded;
-        let step = guarded(|| decoding.step(loaded.model.as_ref(), &loaded.tokenizer));
+        let Loaded {
+            model, tokenizer, ..
+        } = &mut resident.loaded;
+        let step = guarded(|| decoding.step(model.as_mut(), tokenizer, &mut resident.scores));
         resident.block = decoding.block();
         match step {
             Ok(Ok(Step::Text(text))) => {
@@ -396,7 +404,7 @@ impl Engine {
             return Err(failure.error.clone());
         }
         self.health.send_replace(Health::Loading);
-        let loaded = match guarded(|| Ok((self.load)())) {
+        let mut loaded = match guarded(|| Ok((self.load)())) {
             Ok(Ok(Ok(loaded))) => loaded,
             Ok(Ok(Err(error))) if error.kind == LoadErrorKind::Absent => {
                 let why = error.to_string();
@@ -407,12 +415,12 @@ impl Engine {
             Ok(Err(error)) | Err(error) => return Err(self.fail(error)),
         };
         self.health.send_replace(Health::Probing);
-        match guarded(|| probe(&loaded)) {
+        match guarded(|| probe(&mut loaded)) {
             Ok(Ok(speed)) => {
-                let cache = KvCache::new(loaded.model.kv_shape(), self.options.kv_cache_bytes);
                 self.resident = Some(Resident {
                     loaded,
-                    cache,
+                    cache: KvCache::new(self.options.kv_cache_bytes),
+                    scores: Scores::default(),
                     block: FIRST_BLOCK,
                 });
                 self.failure = None;
@@ -482,11 +490,11 @@ impl Active {
 }
 
 impl Loaded {
-    /// The prompt for a request, and what else decoding needs.
-    fn prompt(&self, request: GenerateRequest) -> Result<(Vec<u32>, DecodeRequest), GenerateError> {
+    /// What decoding a request needs.
+    fn prompt(&self, request: GenerateRequest) -> Result<DecodeRequest, GenerateError> {
         let budget = Budget {
             context_tokens: self.context_tokens,
-            max_tokens: request.max_tokens,
+            max_tokens: self.model.window().answer_room(request.max_tokens),
         };
         let mut stop = request.stop;
         let mut ends = &self.ends;
@@ -512,15 +520,13 @@ impl Loaded {
                 "Type something first.",
             ));
         }
-        let decode = DecodeRequest {
-            prompt: Vec::new(),
+        Ok(DecodeRequest {
+            prompt,
             sampling: request.sampling,
             max_tokens: request.max_tokens,
-            context_tokens: self.context_tokens,
             ends: Arc::clone(ends),
             stop,
-        };
-        Ok((prompt, decode))
+        })
     }
 
     fn chat(&self) -> Result<ChatTemplate, GenerateError> {
@@ -531,13 +537,6 @@ impl Loaded {
                 "Set `local.model` to a Qwen model with a chat template, or allow Claude.",
             )
         })
-    }
-}
-
-impl DecodeRequest {
-    fn with_prompt(mut self, prompt: Vec<u32>) -> Self {
-        self.prompt = prompt;
-        self
     }
 }
 

@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tandem::backend::local::ModelSource;
 use tandem::backend::local::decode::{DecodeRequest, Decoding, Step};
 use tandem::backend::local::detokenizer::Detokenizer;
-use tandem::backend::local::kv_cache::{KvCache, Sequence};
+use tandem::backend::local::kv_cache::KvCache;
 use tandem::backend::local::loader::{Loaded, load};
-use tandem::backend::local::{Logits, ModelSource};
+use tandem::backend::local::sampler::Scores;
+use tandem::backend::local::sequence::Sequence;
 use tandem::inference::{
     ChatTask, CompleteTask, CompletionShape, FinishReason, Message, Role, Sampling,
 };
@@ -39,19 +41,15 @@ fn read<T: DeserializeOwned>(name: &str) -> T {
 }
 
 /// Feeds what `sequence` lacks of `tokens` in blocks of `block`; the last token's logits.
-fn feed(model: &Loaded, sequence: &mut Sequence, tokens: &[u32], block: usize) -> Vec<f32> {
-    let mut logits = Vec::new();
+fn feed(model: &mut Loaded, sequence: &mut Sequence, tokens: &[u32], block: usize) -> Vec<f32> {
+    let mut scores = Scores::default();
     while sequence.len() < tokens.len() {
         let end = tokens.len().min(sequence.len() + block);
-        let wanted = if end == tokens.len() {
-            Logits::Last
-        } else {
-            Logits::None
-        };
+        let wanted = (end == tokens.len()).then_some(&mut scores);
         let next = &tokens[sequence.len()..end];
-        logits = model.model.forward(next, sequence, wanted).unwrap();
+        model.model.forward(next, sequence, wanted).unwrap();
     }
-    logits
+    scores.logits
 }
 
 fn argmax(logits: &[f32]) -> u32 {
@@ -72,19 +70,19 @@ fn assert_close(got: &[f32], expected: &[f32], what: &str) {
 /// Logits and greedy tokens, with the prompt computed at once, in blocks and token by token, and
 /// with the cache cut back and used again.
 fn check(model: &str, golden: &str) {
-    let loaded = load_fixture(model);
+    let mut loaded = load_fixture(model);
     let Golden { cases } = read(golden);
-    let mut cache = KvCache::new(loaded.model.kv_shape(), 64 << 20);
+    let mut cache = KvCache::new(64 << 20);
     for (number, case) in cases.iter().enumerate() {
         let prompt = &case.input_ids;
         for block in [512, 7, 1] {
             let what = format!("{model}, case {number}, blocks of {block}");
-            let mut sequence = Sequence::new(loaded.model.kv_shape());
-            let logits = feed(&loaded, &mut sequence, prompt, block);
+            let mut sequence = loaded.model.sequence().unwrap();
+            let logits = feed(&mut loaded, &mut sequence, prompt, block);
             assert_close(&logits, &case.logits, &what);
             // Rewinding into the prompt and computing the rest again changes nothing.
             sequence.truncate(prompt.len() / 2);
-            let again = feed(&loaded, &mut sequence, prompt, block);
+            let again = feed(&mut loaded, &mut sequence, prompt, block);
             assert_close(&again, &case.logits, &format!("{what}, rewound"));
         }
         for reuse in [false, true] {
@@ -92,14 +90,14 @@ fn check(model: &str, golden: &str) {
             let mut tokens = prompt.clone();
             for _ in &case.greedy {
                 let mut sequence = if reuse {
-                    cache.acquire(&tokens).unwrap()
+                    cache.acquire(&tokens, loaded.model.as_mut()).unwrap()
                 } else {
-                    Sequence::new(loaded.model.kv_shape())
+                    loaded.model.sequence().unwrap()
                 };
                 if reuse && tokens.len() > prompt.len() {
                     assert_eq!(sequence.len(), tokens.len() - 1, "{what}");
                 }
-                let logits = feed(&loaded, &mut sequence, &tokens, 64);
+                let logits = feed(&mut loaded, &mut sequence, &tokens, 64);
                 tokens.push(argmax(&logits));
                 cache.release(sequence);
             }
@@ -192,7 +190,7 @@ struct MiniCase {
 fn tandem_mini_answers_as_it_was_shipped() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tandem-mini/golden.json");
     let golden: MiniGolden = serde_json::from_slice(&fs::read(golden).unwrap()).unwrap();
-    let loaded = load(&ModelSource::embedded(), 1024).unwrap();
+    let mut loaded = load(&ModelSource::embedded(), 1024).unwrap();
     for case in &golden.cases {
         let task = CompleteTask {
             path: case.path.clone(),
@@ -208,10 +206,10 @@ fn tandem_mini_answers_as_it_was_shipped() {
         };
         let prompt = fim::render(&task, &loaded.tokenizer, loaded.fim, budget).unwrap();
         assert_eq!(prompt, case.prompt_ids, "{}", case.name);
-        let mut sequence = Sequence::new(loaded.model.kv_shape());
+        let mut sequence = loaded.model.sequence().unwrap();
         let mut tokens = prompt.clone();
         for (step, expected) in case.greedy_ids.iter().enumerate() {
-            let logits = feed(&loaded, &mut sequence, &tokens, 64);
+            let logits = feed(&mut loaded, &mut sequence, &tokens, 64);
             if step == 0 {
                 for (token, logit) in &case.first_top5 {
                     let got = logits[*token as usize];
@@ -273,7 +271,7 @@ struct AnemllMessage {
 
 #[test]
 fn answers_end_where_hugging_faces_end_and_chats_are_rendered_as_its_template_does() {
-    let loaded = load_fixture("anemll-tiny/hf");
+    let mut loaded = load_fixture("anemll-tiny/hf");
     let golden: AnemllGolden = read("anemll-tiny/golden.json");
     let budget = Budget {
         context_tokens: CONTEXT,
@@ -297,13 +295,14 @@ fn answers_end_where_hugging_faces_end_and_chats_are_rendered_as_its_template_do
             prompt: case.input_ids.clone(),
             sampling: Sampling::GREEDY,
             max_tokens: case.greedy.len(),
-            context_tokens: CONTEXT,
             ends: Arc::clone(&loaded.ends),
             stop: Vec::new(),
         };
-        let mut decoding = Decoding::new(request, Sequence::new(loaded.model.kv_shape()), 64);
+        let sequence = loaded.model.sequence().unwrap();
+        let mut decoding = Decoding::new(request, loaded.model.as_ref(), sequence, 64);
+        let mut scores = Scores::default();
         let reason = loop {
-            let step = decoding.step(loaded.model.as_ref(), &loaded.tokenizer);
+            let step = decoding.step(loaded.model.as_mut(), &loaded.tokenizer, &mut scores);
             if let Step::Finished(_, reason) = step.unwrap() {
                 break reason;
             }

@@ -1,16 +1,18 @@
 //! The model's thread with a model that does as it is told: order, cancels, failures.
 
 use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tandem::backend::local::kv_cache::{KvShape, Sequence};
+use tandem::backend::local::LanguageModel;
 use tandem::backend::local::loader::Loaded;
+use tandem::backend::local::sampler::Scores;
+use tandem::backend::local::sequence::{ReleasedStates, Sequence, StateHandle};
 use tandem::backend::local::tokenizer::Tokenizer;
+use tandem::backend::local::window::Window;
 use tandem::backend::local::worker::{Worker, WorkerOptions};
-use tandem::backend::local::{LanguageModel, Logits};
 use tandem::inference::{
     ErrorKind, Event, FinishReason, GenerateError, GenerateRequest, Health, Priority, TokenStream,
 };
@@ -42,28 +44,29 @@ struct Fake {
 }
 
 impl LanguageModel for Fake {
-    fn kv_shape(&self) -> KvShape {
-        KvShape {
-            layers: 1,
-            heads: 1,
-            head_dim: 2,
-        }
+    fn sequence(&mut self) -> Result<Sequence, GenerateError> {
+        let handle = StateHandle::new(0, 100, &ReleasedStates::default());
+        Ok(Sequence::in_state(handle))
     }
 
     fn forward(
-        &self,
+        &mut self,
         tokens: &[u32],
         sequence: &mut Sequence,
-        _: Logits,
-    ) -> Result<Vec<f32>, GenerateError> {
+        scores: Option<&mut Scores>,
+    ) -> Result<(), GenerateError> {
         if self.script.gated.load(Ordering::SeqCst) {
             let _ = self.permits.recv_timeout(Duration::from_secs(20));
         }
         let passes = self.script.forwards.fetch_add(1, Ordering::SeqCst);
         assert!(!self.script.panics.load(Ordering::SeqCst), "as told");
-        sequence.reserve(tokens.len()).unwrap();
         sequence.push(tokens);
-        let mut logits = vec![0.0; ROWS];
+        let Some(scores) = scores else {
+            return Ok(());
+        };
+        let logits = &mut scores.logits;
+        logits.clear();
+        logits.resize(ROWS, 0.0);
         logits[self.says as usize] = 1.0;
         if self.script.not_finite.load(Ordering::SeqCst) {
             logits[7] = f32::NAN;
@@ -71,7 +74,11 @@ impl LanguageModel for Fake {
         if self.script.wavers.load(Ordering::SeqCst) {
             logits[passes % ROWS] = 2.0;
         }
-        Ok(logits)
+        Ok(())
+    }
+
+    fn window(&self) -> Window {
+        Window::fixed(2000)
     }
 }
 
@@ -86,7 +93,7 @@ impl Rig {
     fn new(script: Script) -> Self {
         let script = Arc::new(script);
         let (permits, receiver) = sync_channel(1024);
-        let mut receiver = Some(receiver);
+        let receiver = Mutex::new(Some(receiver));
         let told = Arc::clone(&script);
         let load = move || {
             told.loads.fetch_add(1, Ordering::SeqCst);
@@ -96,7 +103,11 @@ impl Rig {
             Ok(Loaded {
                 model: Box::new(Fake {
                     script: Arc::clone(&told),
-                    permits: receiver.take().unwrap_or_else(|| sync_channel(1).1),
+                    permits: receiver
+                        .lock()
+                        .unwrap()
+                        .take()
+                        .unwrap_or_else(|| sync_channel(1).1),
                     says,
                 }),
                 tokenizer,
@@ -111,7 +122,7 @@ impl Rig {
             kv_cache_bytes: 1 << 20,
             idle_unload: Duration::from_mins(10),
         };
-        let worker = Worker::start(Box::new(load), options, Health::Unloaded).unwrap();
+        let worker = Worker::start(Arc::new(load), options, Health::Unloaded).unwrap();
         Self {
             worker,
             script,

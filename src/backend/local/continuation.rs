@@ -1,0 +1,288 @@
+//! Tokens after a prompt: the prompt in blocks, then token after token, and the window moved on
+//! where it is full.
+//!
+//! Each [`Continuation::step`] is short (a block of the prompt or one token), so that whoever drives
+//! it can look up between steps. A step that chooses a token allocates nothing of its own.
+
+use std::time::{Duration, Instant};
+
+use super::LanguageModel;
+use super::sampler::{Sampler, Scores};
+use super::sequence::Sequence;
+use super::window::Window;
+use crate::inference::{GenerateError, Sampling};
+
+/// A block of the prompt should take about so long: a cancel waits for one block at most, and fewer,
+/// larger blocks are faster.
+const BLOCK_TIME: Duration = Duration::from_millis(40);
+/// The first block, before the model's speed is known.
+pub const FIRST_BLOCK: usize = 64;
+/// The bounds of later blocks.
+const SMALLEST_BLOCK: usize = 16;
+const LARGEST_BLOCK: usize = 512;
+
+/// The tokens so far, and all that it takes to choose the next one.
+#[derive(Debug)]
+pub struct Continuation {
+    /// The prompt and every token accepted so far.
+    tokens: Vec<u32>,
+    prompt_tokens: usize,
+    window: Window,
+    /// The token at position 0 of the sequence.
+    window_start: usize,
+    sequence: Sequence,
+    sampler: Sampler,
+    block: usize,
+    batch: Option<usize>,
+}
+
+impl Continuation {
+    /// Continues `prompt` (not empty) from `sequence`, whose tokens must be a proper beginning of
+    /// the prompt's part in the window: of `prompt[model.window().start(0, prompt.len())..]`. The
+    /// prompt is computed in blocks of about `block` tokens: [`Self::block`] of the answer before, or
+    /// [`FIRST_BLOCK`].
+    #[must_use]
+    pub fn new(
+        prompt: Vec<u32>,
+        sampling: Sampling,
+        model: &dyn LanguageModel,
+        sequence: Sequence,
+        block: usize,
+    ) -> Self {
+        let window = model.window();
+        let mut tokens = prompt;
+        // So that tokens are accepted in place.
+        tokens.reserve(window.context_tokens);
+        Self {
+            prompt_tokens: tokens.len(),
+            window_start: window.start(0, tokens.len()),
+            tokens,
+            window,
+            sequence,
+            sampler: Sampler::new(sampling),
+            block,
+            batch: model.block(),
+        }
+    }
+
+    /// Computes one block, or the last tokens and with them the next one, which counts once it is
+    /// accepted. `scores` then holds what it was chosen by.
+    ///
+    /// # Errors
+    /// When the arithmetic fails or its result is not finite.
+    pub fn step(
+        &mut self,
+        model: &mut dyn LanguageModel,
+        scores: &mut Scores,
+    ) -> Result<Option<u32>, GenerateError> {
+        let start = self.window.start(self.window_start, self.tokens.len());
+        if start != self.window_start {
+            self.window_start = start;
+            self.sequence.truncate(0);
+        }
+        let waiting = &self.tokens[start + self.sequence.len()..];
+        if let Some(count) = self.block_of(waiting.len()) {
+            let started = Instant::now();
+            model.forward(&waiting[..count], &mut self.sequence, None)?;
+            if count >= self.block {
+                self.block = next_block(self.block, started.elapsed());
+            }
+            return Ok(None);
+        }
+        model.forward(waiting, &mut self.sequence, Some(scores))?;
+        self.sampler.choose(scores, &self.tokens).map(Some)
+    }
+
+    /// Adds the token that the last step chose.
+    pub fn accept(&mut self, token: u32) {
+        self.tokens.push(token);
+    }
+
+    /// Whether no token can follow.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.window.is_full(self.tokens.len())
+    }
+
+    /// The block size that suits the model's speed.
+    #[must_use]
+    pub fn block(&self) -> usize {
+        self.block
+    }
+
+    /// How many tokens the prompt has.
+    #[must_use]
+    pub fn prompt_tokens(&self) -> usize {
+        self.prompt_tokens
+    }
+
+    /// The accepted tokens.
+    #[must_use]
+    pub fn answer(&self) -> &[u32] {
+        &self.tokens[self.prompt_tokens..]
+    }
+
+    /// Gives the computed keys and values back, for reuse.
+    #[must_use]
+    pub fn into_sequence(self) -> Sequence {
+        self.sequence
+    }
+
+    /// How many of `waiting` tokens to compute without scores; `None` when all of them can go with
+    /// the token that is chosen by them.
+    fn block_of(&self, waiting: usize) -> Option<usize> {
+        let Some(batch) = self.batch else {
+            return (waiting > self.block).then_some(self.block);
+        };
+        let unaligned = self.sequence.len() % batch;
+        if waiting <= batch - unaligned {
+            return None;
+        }
+        if unaligned > 0 {
+            return Some(batch - unaligned);
+        }
+        let fast_enough = (self.block / batch).max(1);
+        Some(fast_enough.min((waiting - 1) / batch) * batch)
+    }
+}
+
+/// The block size that would have taken [`BLOCK_TIME`], in powers of two.
+fn next_block(block: usize, took: Duration) -> usize {
+    if took > BLOCK_TIME * 2 {
+        (block / 2).max(SMALLEST_BLOCK)
+    } else if took < BLOCK_TIME / 2 {
+        (block * 2).min(LARGEST_BLOCK)
+    } else {
+        block
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sequence::{ReleasedStates, StateHandle};
+    use super::*;
+
+    #[test]
+    fn blocks_follow_the_speed_of_the_model_within_bounds() {
+        let mut block = FIRST_BLOCK;
+        for _ in 0..10 {
+            block = next_block(block, Duration::from_secs(1));
+        }
+        assert_eq!(block, SMALLEST_BLOCK);
+        for _ in 0..10 {
+            block = next_block(block, Duration::from_millis(1));
+        }
+        assert_eq!(block, LARGEST_BLOCK);
+        assert_eq!(next_block(block, BLOCK_TIME), block);
+    }
+
+    /// Says the number of tokens in the window, and remembers what it was given: where, how many,
+    /// and whether scores were wanted.
+    struct Recorder {
+        batch: Option<usize>,
+        window: Window,
+        calls: Vec<(usize, usize, bool)>,
+    }
+
+    impl LanguageModel for Recorder {
+        fn sequence(&mut self) -> Result<Sequence, GenerateError> {
+            let handle = StateHandle::new(0, 1, &ReleasedStates::default());
+            Ok(Sequence::in_state(handle))
+        }
+
+        fn forward(
+            &mut self,
+            tokens: &[u32],
+            sequence: &mut Sequence,
+            scores: Option<&mut Scores>,
+        ) -> Result<(), GenerateError> {
+            self.calls
+                .push((sequence.len(), tokens.len(), scores.is_some()));
+            sequence.push(tokens);
+            if let Some(scores) = scores {
+                scores.best = Some((sequence.len() as u32, 1.0));
+            }
+            Ok(())
+        }
+
+        fn window(&self) -> Window {
+            self.window
+        }
+
+        fn block(&self) -> Option<usize> {
+            self.batch
+        }
+    }
+
+    /// The calls for the first token after `prompt` tokens of which `cached` are there.
+    fn calls(batch: usize, block: usize, cached: usize, prompt: usize) -> Vec<(usize, usize)> {
+        let mut model = Recorder {
+            batch: Some(batch),
+            window: Window::fixed(512),
+            calls: Vec::new(),
+        };
+        let tokens: Vec<u32> = (0..prompt as u32).collect();
+        let mut sequence = model.sequence().unwrap();
+        sequence.push(&tokens[..cached]);
+        let mut continuation = Continuation::new(tokens, Sampling::GREEDY, &model, sequence, block);
+        let mut scores = Scores::default();
+        while continuation
+            .step(&mut model, &mut scores)
+            .unwrap()
+            .is_none()
+        {}
+        let last = model.calls.len() - 1;
+        for (index, (_, _, scored)) in model.calls.iter().enumerate() {
+            assert_eq!(*scored, index == last);
+        }
+        model
+            .calls
+            .iter()
+            .map(|(at, count, _)| (*at, *count))
+            .collect()
+    }
+
+    #[test]
+    fn blocks_are_whole_batches_on_their_boundaries() {
+        assert_eq!(calls(64, 64, 0, 1), [(0, 1)]);
+        assert_eq!(calls(64, 64, 0, 64), [(0, 64)]);
+        assert_eq!(calls(64, 64, 0, 65), [(0, 64), (64, 1)]);
+        assert_eq!(
+            calls(64, 16, 0, 200),
+            [(0, 64), (64, 64), (128, 64), (192, 8)]
+        );
+        // From inside a batch first to its end.
+        assert_eq!(
+            calls(64, 64, 10, 200),
+            [(10, 54), (64, 64), (128, 64), (192, 8)]
+        );
+        assert_eq!(calls(64, 64, 10, 30), [(10, 20)]);
+        assert_eq!(calls(64, 64, 199, 200), [(199, 1)]);
+        // A fast model takes several at once, and the last token always gives the scores.
+        assert_eq!(calls(64, 512, 0, 256), [(0, 192), (192, 64)]);
+    }
+
+    #[test]
+    fn an_answer_goes_on_beyond_the_window() {
+        let mut model = Recorder {
+            batch: Some(4),
+            window: Window::anemll(16, 4),
+            calls: Vec::new(),
+        };
+        let sequence = model.sequence().unwrap();
+        let mut continuation =
+            Continuation::new(vec![1; 12], Sampling::GREEDY, &model, sequence, 4);
+        let mut scores = Scores::default();
+        let mut said = Vec::new();
+        while said.len() < 12 {
+            if let Some(token) = continuation.step(&mut model, &mut scores).unwrap() {
+                continuation.accept(token);
+                said.push(token);
+            }
+        }
+        assert!(!continuation.is_full());
+        // The window moves at 14 tokens and keeps 8: two batches, seen anew from position 0.
+        assert_eq!(said, [12, 13, 8, 9, 10, 11, 12, 13, 8, 9, 10, 11]);
+        assert_eq!(model.calls[4..6], [(0, 4, false), (4, 4, true)]);
+    }
+}
