@@ -23,12 +23,26 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Where Objective-C is spoken, and with it nearly all that is unsafe.
+const CORE_ML: &[&str] = &[
+    "src/backend/local/anemll/coreml/",
+    "src/backend/local/anemll/candle_coreml.rs",
+];
+
 /// Crates that only one folder may name, so that the rest of the tree can outlive them.
 const CRATE_STAYS_IN: &[(&str, &[&str])] = &[
     ("tower_lsp", &["src/protocol/lsp/"]),
     ("rmcp", &["src/protocol/mcp/"]),
     ("candle_core", &["src/backend/local/"]),
     ("candle_nn", &["src/backend/local/"]),
+    (
+        "candle_core_09",
+        &["src/backend/local/anemll/candle_coreml.rs"],
+    ),
+    ("objc2", CORE_ML),
+    ("objc2_core_ml", CORE_ML),
+    ("objc2_core_video", CORE_ML),
+    ("objc2_foundation", CORE_ML),
     ("tokenizers", &["src/backend/local/"]),
     // Claude and the hub are all that the program talks to.
     ("reqwest", &["src/backend/claude", "src/model/"]),

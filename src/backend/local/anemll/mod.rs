@@ -1,6 +1,8 @@
 //! Qwen in ANEMLL's form: Core ML components with a KV cache as their state, driven from here.
 
 pub mod bundle;
+#[cfg(target_os = "macos")]
+pub mod candle_coreml;
 pub mod choice;
 pub mod contract;
 #[cfg(target_os = "macos")]
@@ -11,6 +13,7 @@ pub mod layout;
 pub mod mask;
 pub mod pipeline;
 pub mod plan;
+pub mod preflight;
 pub mod reference;
 pub mod runtimes;
 pub mod trace;

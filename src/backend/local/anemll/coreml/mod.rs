@@ -28,7 +28,8 @@ use super::contract::{
     BufferId, CallId, CallPlan, ComponentRuntime, ComponentSpec, Observed, Role, RuntimeError,
     StateId,
 };
-use super::described::{self, ComponentFile};
+use super::described;
+use super::preflight::{self, ComponentFile};
 use super::verify::verify;
 
 /// The runtime that drives Core ML itself.
@@ -73,7 +74,7 @@ impl CoreMl {
             failed: RefCell::new(None),
         };
         for file in files {
-            described::loadable(file)?;
+            preflight::loadable(file)?;
             runtime.add(file).map_err(|what| RuntimeError::Load {
                 component: file.declared.role.name(),
                 what,
@@ -108,7 +109,7 @@ impl CoreMl {
             });
         }
         let loaded = ComponentSpec { role, functions };
-        let differences = described::differences(&file.declared, &loaded);
+        let differences = preflight::differences(&file.declared, &loaded);
         for difference in &differences {
             tracing::warn!(%difference, "a Core ML model is not what its metadata.json says");
         }

@@ -7,9 +7,8 @@ use objc2_core_ml::{
 use objc2_foundation::{NSDictionary, NSString};
 
 use super::super::contract::{FunctionSpec, MAIN};
-use super::super::described::{
-    self, ComponentFile, Described, DescribedState, DescribedTensor, ENUMERATED,
-};
+use super::super::described::{self, Described, DescribedState, DescribedTensor, ENUMERATED};
+use super::super::preflight::ComponentFile;
 use super::objc;
 
 /// How a function is to be loaded: on CPU and Neural Engine, by its name where it has one.
