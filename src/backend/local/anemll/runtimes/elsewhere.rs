@@ -2,7 +2,7 @@
 
 use crate::backend::local::anemll::choice::RuntimeName;
 use crate::backend::local::anemll::contract::{ComponentRuntime, RuntimeError};
-use crate::backend::local::anemll::described::ComponentFile;
+use crate::backend::local::anemll::preflight::ComponentFile;
 
 /// None of the runtimes that need Core ML is here.
 pub(super) fn load(

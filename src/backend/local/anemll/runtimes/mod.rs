@@ -9,7 +9,7 @@ use std::path::Path;
 use super::bundle::AnemllBundle;
 use super::choice::{RuntimeName, System, to_try};
 use super::contract::{ComponentRuntime, ComponentSpec};
-use super::described::ComponentFile;
+use super::preflight::ComponentFile;
 use super::reference::{ReferenceRuntime, weights_beside};
 use crate::inference::{ErrorKind, GenerateError};
 
@@ -39,13 +39,6 @@ pub fn open(
         let weights = weights.map_or_else(beside, Path::to_owned);
         return Ok(Box::new(ReferenceRuntime::load(&components, &weights)?));
     }
-    let files: Vec<ComponentFile> = bundle
-        .components
-        .iter()
-        .map(|component| ComponentFile {
-            declared: component.spec.clone(),
-            path: component.path.clone(),
-        })
-        .collect();
+    let files: Vec<ComponentFile> = bundle.components.iter().map(Into::into).collect();
     Ok(system::load(name, &files)?)
 }
