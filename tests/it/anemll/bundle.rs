@@ -1,5 +1,8 @@
 //! Bundles on disk: what a sound one says, and everything that is told of one that is not.
 
+mod draft;
+mod refused;
+
 use std::collections::BTreeSet;
 
 use tandem::backend::local::anemll::bundle::{AnemllBundle, LogitsOutput};
