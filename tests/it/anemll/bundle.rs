@@ -1,7 +1,10 @@
 //! Bundles on disk: what a sound one says, and everything that is told of one that is not.
 
+mod archives;
 mod draft;
+mod hostile;
 mod refused;
+mod variants;
 
 use std::collections::BTreeSet;
 

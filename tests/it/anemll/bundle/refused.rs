@@ -67,8 +67,8 @@ fn functions_that_are_missing_are_named() {
     check(
         |draft| {
             draft.model(FFN, |model| {
-                model["functions"][0]["name"] = json!("prefill")
-            })
+                model["functions"][0]["name"] = json!("prefill");
+            });
         },
         &["it declares the function prefill twice"],
     );
@@ -81,7 +81,7 @@ fn functions_that_are_missing_are_named() {
                 let mut other = schemas;
                 other["name"] = json!("b");
                 model["functions"] = json!([one, other]);
-            })
+            });
         },
         &["embeddings: it has several functions, and none is called main or infer"],
     );
@@ -116,7 +116,7 @@ fn sizes_that_contradict_meta_yaml_are_named() {
             draft.meta(
                 "    split_lm_head: 16",
                 &format!("    split_lm_head: 16\n    {line}"),
-            )
+            );
         }
     };
     check(
@@ -159,8 +159,8 @@ fn components_that_contradict_each_other_are_named() {
     check(
         |draft| {
             draft.model(FFN, |model| {
-                model["functions"][0]["stateSchema"] = json!([])
-            })
+                model["functions"][0]["stateSchema"] = json!([]);
+            });
         },
         &["function infer: it has no state to keep keys and values in"],
     );
@@ -168,7 +168,7 @@ fn components_that_contradict_each_other_are_named() {
         |draft| {
             draft.model(FFN, |model| {
                 model["userDefinedMetadata"]["com.anemll.chunk_no"] = json!("2");
-            })
+            });
         },
         &["ffn_chunk_01of01: its metadata.json says chunk_no 2"],
     );
@@ -179,32 +179,32 @@ fn tensors_that_cannot_be_passed_are_named() {
     check(
         |draft| {
             draft.tensor(FFN, PREFILL, "causal_mask", |mask| {
-                mask["dataType"] = json!("Float32")
-            })
+                mask["dataType"] = json!("Float32");
+            });
         },
         &["function prefill: the input causal_mask is of Float32, not of Float16"],
     );
     check(
         |draft| {
             draft.tensor(EMBEDDINGS, None, "input_ids", |ids| {
-                ids["dataType"] = json!("Float16")
-            })
+                ids["dataType"] = json!("Float16");
+            });
         },
         &["embeddings: the input input_ids is of Float16, not of Int32"],
     );
     check(
         |draft| {
             draft.tensor(FFN, INFER, "current_pos", |tensor| {
-                tensor["dataType"] = json!("Double")
-            })
+                tensor["dataType"] = json!("Double");
+            });
         },
         &["function infer: the input current_pos is of the type \"Double\", which is unknown"],
     );
     check(
         |draft| {
             draft.tensor(FFN, INFER, "current_pos", |tensor| {
-                tensor["name"] = json!("position")
-            })
+                tensor["name"] = json!("position");
+            });
         },
         &[
             "function infer: the input current_pos is missing",
@@ -281,8 +281,8 @@ fn parts_of_logits_have_no_gap_and_no_double() {
     check(
         |draft| {
             draft.tensor(LM_HEAD, None, "logits2", |part| {
-                part["dataType"] = json!("Int32")
-            })
+                part["dataType"] = json!("Int32");
+            });
         },
         &["lm_head: the output logits2 is of Int32"],
     );
@@ -314,7 +314,7 @@ fn a_tokenizer_of_another_model_is_told() {
             draft.write(
                 "generation_config.json",
                 r#"{"eos_token_id": [519, 151645]}"#,
-            )
+            );
         },
         &["text ends with the token 151645, but tokenizer.json has 528 tokens"],
     );
@@ -322,7 +322,7 @@ fn a_tokenizer_of_another_model_is_told() {
         |draft| {
             draft.json("tokenizer_config.json", |config| {
                 config["eos_token"] = json!({"content": "</s>"});
-            })
+            });
         },
         &["tokenizer_config.json: text ends with \"</s>\", a token that tokenizer.json has not"],
     );
@@ -394,7 +394,7 @@ fn missing_files_are_named_with_what_is_there() {
                 draft.file(EMBEDDINGS),
                 draft.file("qwen_embeddings.mlpackage"),
             )
-            .unwrap()
+            .unwrap();
         },
         &["qwen_embeddings.mlmodelc: only the .mlpackage is there, which is not compiled"],
     );
@@ -422,7 +422,7 @@ fn everything_is_told_at_once() {
     draft.meta("split_lm_head: 16", "split_lm_head: 8");
     draft.shape(LM_HEAD, None, "hidden_states", "[1, 1, 128]");
     draft.tensor(FFN, PREFILL, "current_pos", |tensor| {
-        tensor["name"] = json!("position")
+        tensor["name"] = json!("position");
     });
     fs::remove_dir_all(draft.file(EMBEDDINGS)).unwrap();
     draft.write("generation_config.json", r#"{"eos_token_id": 9999}"#);
@@ -475,7 +475,7 @@ fn the_configuration_that_failed_is_refused_and_told_why() {
         |draft| {
             draft.model(FFN, |model| {
                 model["functions"][1]["inputSchema"] = model["inputSchema"].clone();
-            })
+            });
         },
         &[
             "function prefill: the input hidden_states is [1, 1, 96], but [1, 64, hidden size]",

@@ -197,27 +197,30 @@ fn misfit(declared: &[&[usize]], side: &str, wanted: &Expected) -> String {
     let told: Vec<String> = dims
         .iter()
         .map(|dim| match dim {
-            Dim::Is(size) => size.to_string(),
+            Dim::Is(count) => count.to_string(),
             Dim::Hidden => "hidden size".to_owned(),
         })
         .collect();
-    let mut what = format!(
-        "the {side} {} is {}, but [{}] is needed",
+    let consequence = too_few_rows(declared, dims, wanted.name).unwrap_or_default();
+    format!(
+        "the {side} {} is {}, but [{}] is needed{consequence}",
         wanted.name,
         shapes.join(" or "),
         told.join(", ")
-    );
-    if wanted.name == CAUSAL_MASK
-        && let ([[_, _, rows, _]], [_, _, Dim::Is(needed), _]) = (declared, dims)
-        && rows < needed
-    {
-        what.push_str(&format!(
+    )
+}
+
+fn too_few_rows(declared: &[&[usize]], dims: &[Dim], name: &str) -> Option<String> {
+    let ([[_, _, rows, _]], [_, _, Dim::Is(needed), _]) = (declared, dims) else {
+        return None;
+    };
+    (name == CAUSAL_MASK && rows < needed).then(|| {
+        format!(
             ": token {} of a batch would ask for row {rows} of a mask of {rows} row{}",
             rows + 1,
             if *rows == 1 { "" } else { "s" }
-        ));
-    }
-    what
+        )
+    })
 }
 
 /// The mask's name, which has a message of its own.

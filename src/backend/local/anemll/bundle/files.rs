@@ -9,8 +9,8 @@ use super::archive;
 use super::error::{Fault, io_fault, malformed};
 use crate::backend::local::error::LoadErrorKind;
 
-/// Largest meta.yaml: real ones have about 1 KiB.
-pub(super) const META_BYTES: u64 = 1 << 20;
+/// Largest meta.yaml: real ones have 1 to 3 KiB.
+pub(super) const META_BYTES: u64 = 1 << 16;
 
 /// Largest metadata.json of a component: real ones have some 10 KiB a function.
 pub(super) const METADATA_BYTES: u64 = 8 << 20;
@@ -31,7 +31,7 @@ pub(super) fn read(path: &Path, place: &str, limit: u64) -> Result<Vec<u8>, Faul
     if !about.is_file() {
         return Err(malformed(place, "it is not a file"));
     }
-    let too_large = || malformed(place, format!("it is larger than {} MiB", limit >> 20));
+    let too_large = || malformed(place, format!("it is larger than {} KiB", limit >> 10));
     if about.len() > limit {
         return Err(too_large());
     }

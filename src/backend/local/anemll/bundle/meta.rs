@@ -14,6 +14,9 @@ const MOST_CHUNKS: usize = 99;
 /// Longer than any context on the Neural Engine.
 const LONGEST_CONTEXT: usize = 1 << 20;
 
+/// Real files have one bracket or two. The YAML reader's time grows with the square of open ones.
+const MOST_BRACKETS: usize = 256;
+
 const PLACE: &str = "meta.yaml";
 
 /// What meta.yaml says, as far as it matters.
@@ -84,6 +87,10 @@ impl Meta {
     /// When it is not YAML of that form; faults in single keys are added to `faults`, and `None`
     /// comes back when nothing further can be checked without them.
     pub(super) fn read(text: &[u8], faults: &mut Faults) -> Result<Option<Self>, Fault> {
+        let brackets = text.iter().filter(|byte| matches!(byte, b'[' | b'{'));
+        if brackets.count() > MOST_BRACKETS {
+            return Err(malformed(PLACE, "it makes no sense (too many brackets)"));
+        }
         let File { model_info: info } = serde_yaml::from_slice(text)
             .map_err(|error| malformed(PLACE, format!("it makes no sense ({error})")))?;
         let mut keys = Keys {
