@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::backend::local::anemll::choice::RuntimeName;
 use crate::config::Mode;
 use crate::inference::Effort;
 
@@ -40,7 +41,7 @@ pub struct Globals {
     /// Nothing leaves this machine; the same as --mode local-only
     #[arg(long, global = true, conflicts_with = "mode")]
     pub local_only: bool,
-    /// A model by its name, a GGUF file, or a folder with safetensors
+    /// A model by its name, a GGUF file, or a folder with safetensors or an ANEMLL bundle
     #[arg(long, global = true, value_name = "MODEL")]
     pub model: Option<PathBuf>,
     /// Never answer from the model inside this program
@@ -104,6 +105,8 @@ pub enum Command {
     Complete(CompleteArgs),
     /// Ask a question; what is piped in is its context
     Ask(AskArgs),
+    /// Continue raw tokens or a text, always by the likeliest token: holds any engine to any other
+    Generate(GenerateArgs),
     /// Show the backends, their health and where the configuration comes from
     Status {
         /// Print JSON
@@ -163,6 +166,64 @@ pub struct AskArgs {
     /// Print JSON when the answer is complete
     #[arg(long)]
     pub json: bool,
+}
+
+/// `tandem generate`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("prompt").required(true))]
+pub struct GenerateArgs {
+    /// The prompt, as token ids
+    #[arg(
+        long,
+        group = "prompt",
+        value_delimiter = ',',
+        value_name = "ID,ID,..",
+        allow_negative_numbers = true
+    )]
+    pub tokens: Vec<u32>,
+    /// The prompt, as text: special tokens such as <|im_start|> count as such, nothing is added
+    #[arg(long, group = "prompt", value_name = "TEXT")]
+    pub text: Option<String>,
+    /// What computes the model; by default what this machine would answer with
+    #[arg(long, value_enum, value_name = "RUNTIME")]
+    pub runtime: Option<RuntimeArg>,
+    /// For --runtime reference: the folder with the model's safetensors [default: `hf` beside it]
+    #[arg(long, value_name = "DIR")]
+    pub weights: Option<PathBuf>,
+    /// The most tokens to generate
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub max_tokens: usize,
+    /// Print JSON: tokens, text, the token that ended it, the first step's best logits
+    #[arg(long)]
+    pub json: bool,
+    /// With --json: every call of the model's components, with sums of what went in and out
+    #[arg(long, requires = "json")]
+    pub trace: bool,
+}
+
+/// What computes a model, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RuntimeArg {
+    /// The components of an ANEMLL bundle on the processor, from the same model's safetensors
+    Reference,
+    /// The components of an ANEMLL bundle on Core ML (macOS)
+    Coreml,
+    /// The same through the candle-coreml crate (macOS)
+    CandleCoreml,
+    /// GGUF files and safetensors on the processor
+    Candle,
+}
+
+impl RuntimeArg {
+    /// The runtime of a bundle's components that it names, if it names one.
+    pub fn of_components(self) -> Option<RuntimeName> {
+        match self {
+            Self::Reference => Some(RuntimeName::Reference),
+            Self::Coreml => Some(RuntimeName::CoreMl),
+            Self::CandleCoreml => Some(RuntimeName::CandleCoreMl),
+            Self::Candle => None,
+        }
+    }
 }
 
 /// An effort, by its name.

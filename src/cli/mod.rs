@@ -6,6 +6,7 @@ mod complete;
 mod configuration;
 mod edge;
 mod exit;
+mod generate;
 mod language;
 mod logging;
 mod model;
@@ -80,6 +81,7 @@ fn dispatch(cli: Cli, surroundings: &Surroundings) -> Result<Exit, Failure> {
         Some(Command::Ask(args)) => command_with(&globals, surroundings, |app| {
             ask::run(app, surroundings, args)
         }),
+        Some(Command::Generate(args)) => generate::run(&globals, surroundings, &args),
         Some(Command::Status { json }) => command_with(&globals, surroundings, async |app| {
             status::run(&app, surroundings, &globals, json)
         }),

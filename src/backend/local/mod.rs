@@ -7,6 +7,7 @@ pub mod detokenizer;
 pub mod embedded;
 pub mod error;
 pub mod gguf;
+pub mod greedy;
 pub mod kv_cache;
 pub mod loader;
 pub mod model_config;

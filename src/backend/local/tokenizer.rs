@@ -219,6 +219,12 @@ impl Tokenizer {
         &self.bytes[start..*end]
     }
 
+    /// How many rows the model's vocabulary has: every token is below it.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.ends.len()
+    }
+
     /// The ids of all added tokens, special or not.
     pub fn added(&self) -> impl Iterator<Item = (&str, u32)> {
         self.added.iter().map(|(text, id)| (text.as_str(), *id))

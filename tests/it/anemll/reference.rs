@@ -12,7 +12,7 @@ use tandem::backend::local::anemll::reference::{ReferenceRuntime, weights_beside
 use tandem::backend::local::anemll::trace::Traced;
 
 use super::export::{CACHE, Driver, Export, plan_of};
-use super::fixture;
+use super::{fixture, json, tokens};
 
 fn load(export: &Export) -> ReferenceRuntime {
     ReferenceRuntime::load(&export.components(), &fixture("anemll-tiny/hf")).unwrap()
@@ -20,14 +20,6 @@ fn load(export: &Export) -> ReferenceRuntime {
 
 fn driver(export: &Export) -> Driver<ReferenceRuntime> {
     Driver::new(load(export), export)
-}
-
-fn json(name: &str) -> Value {
-    serde_json::from_slice(&fs::read(fixture(name)).unwrap()).unwrap()
-}
-
-fn tokens(value: &Value) -> Vec<u32> {
-    serde_json::from_value(value.clone()).unwrap()
 }
 
 fn close(got: &Value, expected: &Value, tolerance: f64, what: &str) {
