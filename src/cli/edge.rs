@@ -9,6 +9,7 @@ use etcetera::BaseStrategy;
 
 use super::args::Globals;
 use super::exit::Failure;
+use crate::app::Places;
 use crate::config::{
     ConfigError, FILE_VARIABLE, Layer, Layers, LocalOptions, LogFilter, LogOptions, Mode, Options,
     from_environment, read, user_file,
@@ -100,6 +101,16 @@ impl Surroundings {
             Err(error) => layers.problems.push(error),
         }
         Ok(layers)
+    }
+
+    /// What the composition root needs to know of this.
+    #[must_use]
+    pub fn places(&self) -> Places {
+        Places {
+            state_folder: self.state_folder.clone(),
+            data_folder: self.data_folder.clone(),
+            hub: self.hub(),
+        }
     }
 
     /// What the environment says about the hub that models come from.

@@ -165,10 +165,9 @@ fn with_app<F: Future<Output = Result<Exit, Failure>>>(
             text: text.clone(),
             pause: Duration::from_millis(globals.scripted_ms),
         });
-        let app =
-            App::build(layers, surroundings.state_folder.clone(), scripted).map_err(|error| {
-                Failure::failed(format!("{error:#}. Free some memory and try again."))
-            })?;
+        let app = App::build(layers, surroundings.places(), scripted).map_err(|error| {
+            Failure::failed(format!("{error:#}. Free some memory and try again."))
+        })?;
         let _follows =
             AbortOnDropHandle::new(tokio::spawn(filter.follow(app.configuration.settings())));
         tokio::select! {

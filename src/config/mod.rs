@@ -26,6 +26,7 @@ pub use layers::{Layer, Layers, Origin, Resolved};
 pub use live::{Configuration, governing};
 pub use options::{
     ClaudeOptions, CompletionOptions, LocalOptions, LogOptions, Options, PrivacyOptions,
+    is_model_name,
 };
 pub use paths::{PROJECT_FILE, read, user_file};
 pub use restricted::{

@@ -212,10 +212,7 @@ impl Options {
         };
         self.local.model = self.local.model.map(|model| {
             // A plain word is the name of a model, unless a file of that name stands there.
-            let is_word = model.components().count() == 1
-                && matches!(model.components().next(), Some(Component::Normal(_)))
-                && model.as_os_str() != "~";
-            if is_word && !folder.join(&model).exists() {
+            if is_model_name(&model) && !folder.join(&model).exists() {
                 model
             } else {
                 anchor(model)
@@ -297,6 +294,14 @@ impl CompletionOptions {
             concurrency: self.concurrency.or(lower.concurrency),
         }
     }
+}
+
+/// Whether `local.model` can be the name of a model rather than a path: one word, and no GGUF file.
+#[must_use]
+pub fn is_model_name(model: &Path) -> bool {
+    let mut parts = model.components();
+    let is_word = matches!(parts.next(), Some(Component::Normal(word)) if word != "~");
+    is_word && parts.next().is_none() && model.extension().is_none_or(|end| end != "gguf")
 }
 
 /// Both lists, `lower` first, each item once.

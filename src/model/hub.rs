@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use hf_hub::api::tokio::{Api, ApiBuilder};
@@ -96,7 +96,8 @@ pub struct Hub {
     token: Option<Token>,
     pub(super) offline: bool,
     pub(super) cache: Option<Cache>,
-    client: Client,
+    /// Made on first need: it reads the system's certificates, which takes a while.
+    client: OnceLock<Client>,
     pub(super) limits: Limits,
 }
 
@@ -149,7 +150,7 @@ impl Hub {
     /// Prepares requests; nothing is sent.
     ///
     /// # Errors
-    /// When `HF_ENDPOINT` is no address, or the system's certificates cannot be read.
+    /// When `HF_ENDPOINT` is no address.
     pub fn new(environment: HubEnvironment, limits: Limits) -> Result<Self, ModelError> {
         let HubEnvironment {
             endpoint,
@@ -175,7 +176,6 @@ impl Hub {
                     "Set it to an address such as `https://huggingface.co`, or unset it.",
                 )
             })?;
-        let client = client(&url, limits)?;
         // Its folder is only used for names; without a home there is nothing to find there.
         let names_only = Cache::new(cache.clone().unwrap_or_default());
         let api = ApiBuilder::from_cache(names_only)
@@ -190,7 +190,7 @@ impl Hub {
             endpoint: url,
             offline,
             cache: cache.map(Cache::new),
-            client,
+            client: OnceLock::new(),
             limits,
         })
     }
@@ -257,9 +257,15 @@ impl Hub {
     /// alone.
     pub(super) async fn get(&self, url: Url, from: Option<u64>) -> Result<Response, ModelError> {
         self.online()?;
+        let client = if let Some(client) = self.client.get() {
+            client
+        } else {
+            let made = client(&self.endpoint, self.limits)?;
+            self.client.get_or_init(|| made)
+        };
         let mut url = url;
         for _ in 0..=MOST_REDIRECTS {
-            let mut request = self.client.get(url.clone());
+            let mut request = client.get(url.clone());
             if let Some(token) = &self.token
                 && url.origin() == self.endpoint.origin()
             {
@@ -359,7 +365,7 @@ fn plan(entry: &Entry, described: Described) -> Result<Plan, ModelError> {
         }
         let path = sibling.rfilename;
         if names::file_path(&path).is_none() {
-            let what = format!("`{}` leaves the model's folder", path.escape_debug());
+            let what = format!("`{}` is no safe path for a file", path.escape_debug());
             return Err(nonsense(repository, &what));
         }
         let (lfs_hash, lfs_size) = sibling

@@ -26,7 +26,7 @@ pub fn file_path(name: &str) -> Option<PathBuf> {
             && !part.contains(|c: char| c.is_control() || "\\:*?\"<>|".contains(c))
             && !is_device
             // What is ours beside the model's own files.
-            && !part.ends_with(".part")
+            && !part.to_ascii_lowercase().ends_with(".part")
     };
     name.split('/')
         .all(sound)

@@ -249,21 +249,20 @@ impl Fetch<'_> {
         ));
         let parent = target.parent().unwrap_or(self.folder);
         fs::create_dir_all(parent).map_err(|error| ModelError::disk(parent, &error))?;
-        let hashed = match self.found(&target, &part).await? {
-            Some(hashed) => hashed,
-            None => {
-                let transfer = Transfer {
-                    hub,
-                    url: hub.file_url(&self.entry.repository, self.commit, &wanted.path)?,
-                    wanted,
-                    part: &part,
-                    before: self.before,
-                    observer: self.observer,
-                };
-                let hashed = transfer.run().await?;
-                fs::rename(&part, &target).map_err(|error| ModelError::disk(&target, &error))?;
-                hashed
-            }
+        let hashed = if let Some(hashed) = self.found(&target, &part).await? {
+            hashed
+        } else {
+            let transfer = Transfer {
+                hub,
+                url: hub.file_url(&self.entry.repository, self.commit, &wanted.path)?,
+                wanted,
+                part: &part,
+                before: self.before,
+                observer: self.observer,
+            };
+            let hashed = transfer.run().await?;
+            fs::rename(&part, &target).map_err(|error| ModelError::disk(&target, &error))?;
+            hashed
         };
         Ok(KeptFile {
             path: wanted.path.clone(),

@@ -53,6 +53,22 @@ def claude(environment: dict[str, str]) -> str:
         server.wait()
 
 
+@pytest.fixture
+def hub() -> str:
+    """The address of a server that stands in for the Hugging Face hub and wants `hf_stand_in`."""
+    server = subprocess.Popen(
+        [os.environ["HUB_STAND_IN"], "--token", "hf_stand_in"],
+        stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+    )
+    try:
+        ready, _, _ = select.select([server.stdout], [], [], START_LIMIT_SECONDS)
+        assert ready, "the server that stands in for the hub says nothing"
+        yield server.stdout.readline().strip()
+    finally:
+        server.kill()
+        server.wait()
+
+
 SOURCE = """\
 use std::collections::HashMap;
 

@@ -1,6 +1,6 @@
 //! The local engine: held to Hugging Face, fed with damaged files, driven as a backend.
 
-mod backend;
+pub mod backend;
 mod bad_input;
 mod golden;
 mod worker;
@@ -13,7 +13,7 @@ use tandem::backend::local::loader::{Loaded, load};
 /// Room for every golden prompt and answer.
 const CONTEXT: usize = 512;
 
-fn fixture(name: &str) -> PathBuf {
+pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fixtures")
         .join(name)

@@ -12,6 +12,7 @@ mod config;
 mod engine;
 mod lsp;
 mod mcp;
+mod model;
 mod postprocess;
 mod privacy;
 mod router;

@@ -11,6 +11,7 @@ pub mod greedy;
 pub mod kv_cache;
 pub mod loader;
 pub mod model_config;
+mod named;
 mod probe;
 pub mod qwen;
 pub mod sampler;
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::error::LoadErrorKind;
+pub use self::named::{NamedBackend, Open};
 use self::sampler::Scores;
 use self::sequence::Sequence;
 use self::window::Window;
