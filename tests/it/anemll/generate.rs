@@ -114,15 +114,25 @@ fn candle_gives_hugging_faces_tokens() {
     }
 }
 
-#[test]
-fn the_reference_runtime_gives_hugging_faces_tokens() {
-    let golden = json("anemll-tiny/golden.json");
+/// All of a bundle's goldens, the one that outgrows its window included.
+fn hold_bundle(name: &str, count: usize) {
+    let golden = json(&format!("{name}/golden.json"));
     let mut cases = cases(&golden, &["cases", "eos_cases"]);
     cases.push(golden["overflow"].clone());
-    assert_eq!(cases.len(), 13);
+    assert_eq!(cases.len(), count);
     for case in &cases {
-        hold("anemll-tiny/anemll", "reference", case, HALF);
+        hold(&format!("{name}/anemll"), "reference", case, HALF);
     }
+}
+
+#[test]
+fn the_reference_runtime_gives_hugging_faces_tokens() {
+    hold_bundle("anemll-tiny", 13);
+}
+
+#[test]
+fn a_bundle_of_other_sizes_gives_its_own() {
+    hold_bundle("anemll-odd", 9);
 }
 
 #[test]
