@@ -4,6 +4,7 @@
 mod bundle;
 mod export;
 mod generate;
+mod odd;
 mod pipeline;
 mod reference;
 

@@ -7,6 +7,7 @@ use tandem::backend::local::anemll::bundle::AnemllBundle;
 use tandem::backend::local::anemll::contract::{
     BufferId, BufferSpec, CallPlan, CallSpec, Element, Role,
 };
+use tandem::backend::local::anemll::mask;
 use tandem::backend::local::anemll::verify::verify;
 use tandem::backend::local::error::LoadErrorKind;
 
@@ -534,12 +535,17 @@ fn a_mask_of_one_row_has_no_second() {
 
     let one_token = plan("infer", 1, 1);
     verify(components, &one_token).unwrap();
-    let (width, second_row) = (bundle.context_length, 1);
     let mask = &one_token.buffers[2];
+    let rows = mask::block(0, 2, bundle.context_length);
     assert_eq!(
-        second_row * width,
-        mask.elements(),
-        "row 1 begins where the mask ends"
+        rows[..mask.elements()],
+        mask::block(0, 1, bundle.context_length)
+    );
+    let second = rows.get(mask.elements()..).unwrap();
+    assert_eq!(
+        second.len(),
+        bundle.context_length,
+        "row 1 begins where the buffer ends"
     );
 
     let error = verify(components, &plan("infer", 1, 2))
