@@ -37,7 +37,7 @@ pub async fn run(
     match command {
         ModelCommand::List { json } => list(&models, json),
         ModelCommand::Pull { id } => pull(&models, &id, surroundings.stderr_is_terminal).await,
-        ModelCommand::Verify { id } => verify(&models, id),
+        ModelCommand::Verify { id } => verify(&models, id).await,
         ModelCommand::Path { id } => {
             let installed = models.installed(&id)?;
             output::print_bytes(format!("{}\n", installed.path.display()).as_bytes())?;
@@ -156,14 +156,18 @@ async fn pull(models: &Models, id: &str, terminal: bool) -> Result<Exit, Failure
     Ok(Exit::Done)
 }
 
-fn verify(models: &Models, id: Option<String>) -> Result<Exit, Failure> {
+async fn verify(models: &Models, id: Option<String>) -> Result<Exit, Failure> {
     let ids = id.map_or_else(|| models.store.ids(), |id| vec![id]);
     if ids.is_empty() {
         note("there is no model on this machine; `tandem model pull` downloads one.");
     }
     let mut last = None;
     for id in ids {
-        match models.store.verify(&id) {
+        let (store, name) = (models.store.clone(), id.clone());
+        // Elsewhere, so that a signal ends the command meanwhile.
+        let verified = tokio::task::spawn_blocking(move || store.verify(&name)).await;
+        let verified = verified.map_err(|error| Failure::failed(format!("{id}: {error}.")))?;
+        match verified {
             Ok(installed) => {
                 let files = installed.manifest.files.len();
                 let line = format!("{id}: sound, files: {files}\n");

@@ -105,3 +105,35 @@ impl ModelError {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_says_what_to_do() {
+        use io::ErrorKind as Cause;
+        for (cause, kind, told) in [
+            (Cause::StorageFull, ModelErrorKind::Full, "Make room"),
+            (Cause::QuotaExceeded, ModelErrorKind::Full, "Make room"),
+            (
+                Cause::PermissionDenied,
+                ModelErrorKind::Forbidden,
+                "permissions",
+            ),
+            (
+                Cause::ReadOnlyFilesystem,
+                ModelErrorKind::Forbidden,
+                "XDG_DATA_HOME",
+            ),
+            (Cause::NotADirectory, ModelErrorKind::Disk, "Check the disk"),
+        ] {
+            let error = ModelError::disk(Path::new("/models/x"), &cause.into());
+            assert_eq!(error.kind, kind);
+            assert!(!error.may_pass());
+            let text = error.to_string();
+            assert!(text.contains("/models/x") && text.contains(told), "{text}");
+            assert!(text.ends_with('.'), "{text}");
+        }
+    }
+}

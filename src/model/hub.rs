@@ -176,6 +176,10 @@ impl Hub {
                     "Set it to an address such as `https://huggingface.co`, or unset it.",
                 )
             })?;
+        let may_have_token = url.scheme() == "https" || is_this_machine(&url);
+        if token.is_some() && !may_have_token {
+            tracing::warn!("HF_ENDPOINT is not encrypted: the token stays here");
+        }
         // Its folder is only used for names; without a home there is nothing to find there.
         let names_only = Cache::new(cache.clone().unwrap_or_default());
         let api = ApiBuilder::from_cache(names_only)
@@ -186,7 +190,7 @@ impl Hub {
             .map_err(|error| no_client(&error))?;
         Ok(Self {
             api,
-            token: token.filter(|_| url.scheme() == "https" || is_this_machine(&url)),
+            token: token.filter(|_| may_have_token),
             endpoint: url,
             offline,
             cache: cache.map(Cache::new),
@@ -423,19 +427,26 @@ fn plan(entry: &Entry, described: Described) -> Result<Plan, ModelError> {
 fn client(endpoint: &Url, limits: Limits) -> Result<Client, ModelError> {
     // An error means that one is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder()
-        .user_agent(USER_AGENT)
-        .connect_timeout(limits.connect)
-        .read_timeout(limits.idle)
-        .redirect(reqwest::redirect::Policy::none());
-    if is_this_machine(endpoint) {
-        builder = builder.no_proxy();
-    }
-    if endpoint.scheme() == "http" {
-        // No certificates are needed, and a machine may have none.
-        builder = builder.tls_certs_only([]);
-    }
-    builder.build().map_err(|error| no_client(&error))
+    let builder = || {
+        let builder = Client::builder()
+            .user_agent(USER_AGENT)
+            .connect_timeout(limits.connect)
+            .read_timeout(limits.idle)
+            .redirect(reqwest::redirect::Policy::none());
+        if is_this_machine(endpoint) {
+            builder.no_proxy()
+        } else {
+            builder
+        }
+    };
+    let client = builder().build();
+    // A hub in the clear may point to files behind TLS; where the machine has no certificates, it
+    // must not, and the rest works.
+    let client = client.or_else(|error| match endpoint.scheme() {
+        "http" => builder().tls_certs_only([]).build(),
+        _ => Err(error),
+    });
+    client.map_err(|error| no_client(&error))
 }
 
 fn is_this_machine(url: &Url) -> bool {

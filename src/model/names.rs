@@ -6,7 +6,10 @@ use std::path::PathBuf;
 const LONGEST_PATH: usize = 512;
 
 /// Names that Windows gives to devices, whatever follows the first dot.
-const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "com", "lpt"];
+const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
+
+/// The same, with a digit behind.
+const NUMBERED_DEVICES: [&str; 2] = ["com", "lpt"];
 
 /// The path of a model's file below the model's folder, if `name` can not leave it and can be a
 /// file's name on every system.
@@ -17,10 +20,13 @@ pub fn file_path(name: &str) -> Option<PathBuf> {
     }
     let sound = |part: &str| {
         let stem = part.split('.').next().unwrap_or_default();
-        let letters = stem.trim_end_matches(|c: char| c.is_ascii_digit());
-        let is_device = DEVICES
-            .iter()
-            .any(|device| letters.eq_ignore_ascii_case(device) && stem.len() <= letters.len() + 1);
+        let is = |name: &str, devices: &[&str]| {
+            let mut devices = devices.iter();
+            devices.any(|device| name.eq_ignore_ascii_case(device))
+        };
+        let unnumbered = stem.strip_suffix(|c: char| c.is_ascii_digit());
+        let is_device =
+            is(stem, &DEVICES) || unnumbered.is_some_and(|stem| is(stem, &NUMBERED_DEVICES));
         !part.is_empty()
             && part.trim_end_matches(['.', ' ']).len() == part.len()
             && !part.contains(|c: char| c.is_control() || "\\:*?\"<>|".contains(c))

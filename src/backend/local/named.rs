@@ -284,7 +284,10 @@ impl Shared {
 
 fn absent(error: &ModelError, known: bool) -> String {
     if known {
-        format!("{error} `local.download: true` lets a session do that by itself.")
+        format!(
+            "{error} Sessions that start after that use it; with `local.download: true` a session \
+             does it by itself."
+        )
     } else {
         error.to_string()
     }
