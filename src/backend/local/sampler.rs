@@ -195,6 +195,10 @@ impl Sampler {
 }
 
 /// Most likely first. Equal ones keep the order of their tokens, so that the outcome is repeatable.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "sorting compares references"
+)]
 fn by_likelihood(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
     b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }
@@ -228,7 +232,7 @@ fn keep_nucleus(candidates: &mut Vec<Candidate>, top_p: f32) {
 /// Calls `visit` with each block's number and largest logit. One pass that a compiler can turn into
 /// vector instructions, the check for finite numbers included.
 fn block_maxima(logits: &[f32], mut visit: impl FnMut(usize, f32)) -> Result<(), GenerateError> {
-    // A finite number less itself is 0, any other is NaN, which a sum never loses again.
+    // A finite number times 0 is 0, any other is NaN, which a sum never loses again.
     let mut poison = [0f32; LANES];
     let mut rest_poison = 0f32;
     for (index, block) in logits.chunks(BLOCK).enumerate() {
@@ -238,13 +242,13 @@ fn block_maxima(logits: &[f32], mut visit: impl FnMut(usize, f32)) -> Result<(),
             for i in 0..LANES {
                 let logit = lane[i];
                 max[i] = if logit > max[i] { logit } else { max[i] };
-                poison[i] += logit - logit;
+                poison[i] += logit * 0.0;
             }
         }
         let mut largest = max.into_iter().fold(f32::NEG_INFINITY, f32::max);
         for logit in rest {
             largest = largest.max(*logit);
-            rest_poison += logit - logit;
+            rest_poison += logit * 0.0;
         }
         visit(index, largest);
     }
