@@ -7,7 +7,9 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::args::AskArgs;
-use super::complete::{milliseconds, nothing, open_projects, read_document, read_stdin, tokens};
+use super::complete::{
+    LOADING, milliseconds, nothing, open_projects, read_document, read_stdin, tokens,
+};
 use super::edge::Surroundings;
 use super::exit::{Exit, Failure};
 use super::output;
@@ -81,6 +83,10 @@ pub async fn run(app: App, surroundings: &Surroundings, args: AskArgs) -> Result
     };
     let progress = Progress::start(&app.router, surroundings.stderr_is_terminal);
     let started = Instant::now();
+    // What is meant for Claude need not wait.
+    if request.generate.effort == Effort::Low {
+        app.router.local_decided(LOADING).await;
+    }
     let stream = app.router.route(request, &CancellationToken::new());
     if args.json {
         let outcome = stream.collect_within(LIMIT, |_| ()).await;

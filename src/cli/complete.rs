@@ -29,6 +29,9 @@ const LARGEST_DOCUMENT: u64 = 16 << 20;
 /// A person who waited so long has left.
 const LIMIT: Duration = Duration::from_mins(2);
 
+/// The longest wait for a local model to load: a large one from a slow disk.
+pub const LOADING: Duration = Duration::from_mins(1);
+
 /// Lines shown before and after the completion.
 const CONTEXT_LINES: usize = 5;
 
@@ -62,6 +65,7 @@ pub async fn run(
     let progress = Progress::start(&app.router, surroundings.stderr_is_terminal);
     let started = Instant::now();
     let mut first_text = None;
+    app.router.local_decided(LOADING).await;
     let outcome = app
         .router
         .route(request, &CancellationToken::new())

@@ -49,6 +49,17 @@ impl<G> Lane<G> {
         }
     }
 
+    /// Returns once the model has loaded and generated, or cannot, or is still to be had.
+    pub(super) async fn decided(&self) {
+        let mut health = self.health.clone();
+        // A backend that is gone will not load any more.
+        let _ = health
+            .wait_for(|health| {
+                !matches!(health, Health::Unloaded | Health::Loading | Health::Probing)
+            })
+            .await;
+    }
+
     fn status(&self) -> BackendStatus {
         BackendStatus {
             kind: self.descriptor.kind,

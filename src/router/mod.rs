@@ -165,6 +165,20 @@ impl Router {
         }
     }
 
+    /// Asks the local model to load and waits until it has, or cannot, or `patience` is at its end.
+    /// For who asks one thing only: a session answers from elsewhere while its model loads, but a
+    /// process that ends after one answer would never hear the model it was given.
+    pub async fn local_decided(&self, patience: Duration) {
+        if self.settings().mode == crate::config::Mode::ClaudeOnly {
+            return;
+        }
+        if let Some(local) = &self.lanes.local {
+            local.gate.warm_up();
+            // Where that is not enough, the router decides by what is known then.
+            let _ = tokio::time::timeout(patience, local.decided()).await;
+        }
+    }
+
     /// The backends and their states, local first.
     #[must_use]
     pub fn status(&self) -> Vec<BackendStatus> {

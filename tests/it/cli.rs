@@ -456,6 +456,22 @@ fn the_model_inside_the_program_completes_code_and_says_so() {
     assert_eq!(ran.json()["backend"], "embedded", "falls back: {ran:?}");
 }
 
+/// A command asks once, so it waits for the model it was given and lets no other stand in.
+#[test]
+fn a_command_waits_for_the_model_it_was_given() {
+    let home = Home::new();
+    home.write("a.rs", "fn main() {\n    \n}\n");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    for name in ["qwen3-tiny.gguf", "qwen2-tiny"] {
+        let model = fixtures.join(name);
+        let command = ["--local-only", "--model", model.to_str().unwrap()];
+        let ran = home.run(&[&command[..], &["complete", "a.rs:2", "--json"]].concat());
+        // Its weights are random: what it says matters less than that it was asked.
+        assert!(matches!(ran.code, Some(0 | 3)), "{ran:?}");
+        assert_eq!(ran.json()["backend"], "candle", "{ran:?}");
+    }
+}
+
 #[test]
 fn a_model_that_cannot_be_used_is_told_whoever_answers() {
     let home = Home::new();
