@@ -184,7 +184,8 @@ pub struct GenerateArgs {
     /// The prompt, as text: special tokens such as <|im_start|> count as such, nothing is added
     #[arg(long, group = "prompt", value_name = "TEXT")]
     pub text: Option<String>,
-    /// What computes the model; by default what this machine would answer with
+    /// What computes the model [default: candle; for a bundle coreml, or reference where there is no
+    /// Core ML]
     #[arg(long, value_enum, value_name = "RUNTIME")]
     pub runtime: Option<RuntimeArg>,
     /// For --runtime reference: the folder with the model's safetensors [default: `hf` beside it]
