@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tandem::backend::local::{LocalBackend, ModelSource, threads};
-use tandem::config::LocalSettings;
+use tandem::config::{BundleRuntime, LocalSettings};
 use tandem::inference::{
     Backend, CompleteTask, CompletionShape, Effort, Event, GenerateRequest, Priority, RequestId,
     Sampling, Task, Usage,
@@ -38,7 +38,7 @@ async fn measure() -> anyhow::Result<()> {
         .skip(1)
         .find(|argument| argument != "--bench");
     let source = model.map_or_else(ModelSource::embedded, |path| {
-        ModelSource::at(Path::new(&path))
+        ModelSource::at(Path::new(&path), BundleRuntime::Auto)
     });
     let mut cold = Vec::new();
     for _ in 0..5 {

@@ -104,7 +104,7 @@ fn backends(configuration: &Configuration, places: Places) -> anyhow::Result<Bac
             .as_deref()
             .map(|model| match named(model) {
                 Some(id) => by_name(id, data_folder.as_deref(), hub, &local),
-                None => open(ModelSource::at(model)),
+                None => open(ModelSource::at(model, local.runtime)),
             })
             .transpose()?,
         embedded: local
@@ -144,7 +144,10 @@ fn by_name(
     };
     let settings = local.clone();
     let open = Box::new(move |installed: &Installed| {
-        let backend = LocalBackend::open(ModelSource::at(&installed.path), &settings)?;
+        let backend = LocalBackend::open(
+            ModelSource::at(&installed.path, settings.runtime),
+            &settings,
+        )?;
         Ok(Arc::new(backend) as Arc<dyn Backend>)
     });
     let backend = NamedBackend::open(id, models, local.context_tokens, local.download, open)

@@ -20,6 +20,7 @@ use crate::backend::local::anemll::runtimes;
 use crate::backend::local::anemll::trace::{TraceLog, Traced};
 use crate::backend::local::greedy::{Greedy, Model, greedy, tokens_of};
 use crate::backend::local::{ModelSource, threads};
+use crate::config::BundleRuntime;
 use crate::inference::{ErrorKind, GenerateError};
 
 /// How often the sign of life is drawn: what looks alive without drawing attention.
@@ -104,7 +105,7 @@ fn open(path: &Path, args: &GenerateArgs) -> Result<Opened, Failure> {
         ));
     }
     Ok(Opened {
-        model: Model::whole(&ModelSource::at(path))?,
+        model: Model::whole(&ModelSource::at(path, BundleRuntime::Auto))?,
         runtime: "candle",
         log: None,
     })

@@ -9,7 +9,7 @@ use super::decode::{self, Refusal};
 use super::document::Node;
 use super::texts::{BaseUrl, LogFilter, ModelName, PathGlob, Program};
 use super::values::{Bytes, Count, Dollars, Span};
-use super::{ApiKey, ConfigError, Mode};
+use super::{ApiKey, BundleRuntime, ConfigError, Mode};
 
 /// Milliseconds in a second, for the ranges below.
 const SECOND: u64 = 1000;
@@ -39,9 +39,10 @@ pub struct Options {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LocalOptions {
-    /// A model of the catalogue by its name (`tandem model list`), or a GGUF file, or a folder with
-    /// safetensors, tokenizer and configuration. A path begins with `~/`, is absolute, or is relative
-    /// to the file it is written in. Default: only the embedded model.
+    /// A model of the catalogue by its name (`tandem model list`), a GGUF file, a folder with
+    /// safetensors, tokenizer and configuration, or a bundle for the Apple Neural Engine. A path
+    /// begins with `~/`, is absolute, or is relative to the file it is written in. Default: only the
+    /// embedded model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<PathBuf>,
     /// Whether a session may download `local.model` by itself when it is first needed. It is hundreds
@@ -67,6 +68,9 @@ pub struct LocalOptions {
     /// Whether the embedded model may answer when nothing better may or can.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embedded: Option<bool>,
+    /// What runs a bundle for the Apple Neural Engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<BundleRuntime>,
 }
 
 /// Claude.
@@ -258,6 +262,7 @@ impl LocalOptions {
             kv_cache: self.kv_cache.or(lower.kv_cache),
             idle_unload: self.idle_unload.or(lower.idle_unload),
             embedded: self.embedded.or(lower.embedded),
+            runtime: self.runtime.or(lower.runtime),
         }
     }
 }

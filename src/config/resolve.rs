@@ -48,6 +48,7 @@ fn local(options: LocalOptions) -> LocalSettings {
         kv_cache_bytes: options.kv_cache.map_or(default.kv_cache_bytes, Bytes::get),
         idle_unload: options.idle_unload.map_or(default.idle_unload, Span::get),
         embedded: options.embedded.unwrap_or(default.embedded),
+        runtime: options.runtime.unwrap_or(default.runtime),
     }
 }
 
@@ -133,6 +134,7 @@ impl From<&Settings> for Options {
                 kv_cache: Some(local.kv_cache_bytes.into()),
                 idle_unload: Some(local.idle_unload.into()),
                 embedded: Some(local.embedded),
+                runtime: Some(local.runtime),
             },
             claude: ClaudeOptions {
                 api_key: None,

@@ -21,6 +21,22 @@ pub enum Mode {
     ClaudeOnly,
 }
 
+/// What runs a bundle for the Apple Neural Engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BundleRuntime {
+    /// Core ML, by whichever of its two interfaces is healthy and faster; on macOS alone.
+    #[default]
+    Auto,
+    /// Core ML by its own interface; on macOS alone.
+    Coreml,
+    /// Core ML through the crate candle-coreml; on macOS alone.
+    CandleCoreml,
+    /// The processor, from the original weights in the folder `hf` beside the bundle. Slow: to
+    /// check a bundle, not to work with.
+    Reference,
+}
+
 /// Everything that can be configured, resolved.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
@@ -41,8 +57,8 @@ pub struct Settings {
 /// The on-device model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LocalSettings {
-    /// The name of a model of the catalogue, a GGUF file, or a folder with safetensors, tokenizer and
-    /// configuration. `None`: only the embedded model.
+    /// The name of a model of the catalogue, a GGUF file, a folder with safetensors, tokenizer and
+    /// configuration, or a bundle for the Apple Neural Engine. `None`: only the embedded model.
     pub model: Option<PathBuf>,
     /// Whether a session may download the model by itself.
     pub download: bool,
@@ -58,6 +74,8 @@ pub struct LocalSettings {
     pub idle_unload: Duration,
     /// Whether the embedded model may answer when nothing better may or can.
     pub embedded: bool,
+    /// What runs a bundle for the Apple Neural Engine.
+    pub runtime: BundleRuntime,
 }
 
 /// Claude.
@@ -150,6 +168,7 @@ impl Default for LocalSettings {
             kv_cache_bytes: 256 << 20,
             idle_unload: Duration::from_mins(10),
             embedded: true,
+            runtime: BundleRuntime::Auto,
         }
     }
 }

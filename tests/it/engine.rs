@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tandem::backend::local::ModelSource;
 use tandem::backend::local::loader::{Loaded, load};
+use tandem::config::BundleRuntime;
 
 /// Room for every golden prompt and answer.
 const CONTEXT: usize = 512;
@@ -20,5 +21,9 @@ pub fn fixture(name: &str) -> PathBuf {
 }
 
 fn load_fixture(name: &str) -> Loaded {
-    load(&ModelSource::at(&fixture(name)), CONTEXT).unwrap()
+    load(
+        &ModelSource::at(&fixture(name), BundleRuntime::Auto),
+        CONTEXT,
+    )
+    .unwrap()
 }

@@ -154,7 +154,7 @@ impl Model {
                 // The last token's own call fills its slot; a prompt's runs in its batch besides, as
                 // in ANEMLL's own pipeline.
                 if from < last || from == 0 {
-                    pipeline.prefill(tokens, from, *state)?;
+                    pipeline.prefill(tokens, from..tokens.len(), *state)?;
                 }
                 pipeline.next(tokens[last], last, *state, scores)?;
                 *held = tokens.len();

@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::anemll;
+use super::anemll::bundle::{AnemllBundle, BundleError};
+use super::anemll::loading::BundleSource;
 use super::error::LoadError;
 use super::gguf::{self, Gguf, Metadata};
 use super::model_config::{ModelConfig, context_in_metadata};
@@ -71,6 +74,7 @@ pub fn context_tokens(source: &ModelSource) -> Result<usize, LoadError> {
     match source {
         ModelSource::Gguf(path) => in_gguf(open(path)?, &path.display().to_string()),
         ModelSource::Folder(path) => Ok(folder_config(path)?.context_tokens),
+        ModelSource::Bundle(bundle) => Ok(open_bundle(&bundle.folder)?.context_length),
         ModelSource::Embedded { bytes, name } => in_gguf(Cursor::new(*bytes), name),
     }
 }
@@ -86,6 +90,7 @@ pub fn load(source: &ModelSource, context_tokens: usize) -> Result<Loaded, LoadE
             load_gguf(Gguf::open(open(path)?, &file)?, context_tokens)
         }
         ModelSource::Folder(path) => load_folder(path, context_tokens),
+        ModelSource::Bundle(bundle) => load_bundle(bundle, context_tokens),
         ModelSource::Embedded { bytes, name } => {
             load_gguf(Gguf::open(Cursor::new(*bytes), name)?, context_tokens)
         }
@@ -152,11 +157,31 @@ fn load_folder(folder: &Path, context: usize) -> Result<Loaded, LoadError> {
     )
 }
 
+fn open_bundle(folder: &Path) -> Result<AnemllBundle, LoadError> {
+    AnemllBundle::open(folder).map_err(BundleError::into_load_error)
+}
+
+fn load_bundle(source: &BundleSource, context: usize) -> Result<Loaded, LoadError> {
+    let bundle = open_bundle(&source.folder)?;
+    let name = bundle.tokenizer.display().to_string();
+    let json = fs::read(&bundle.tokenizer).map_err(|error| LoadError::io(&name, &error))?;
+    let tokenizer = Tokenizer::from_json(&json, bundle.vocabulary, &name)?;
+    let model = anemll::loading::model(&bundle, source)?;
+    let known = Known {
+        // The window is the model's: it moves on where the setting would be shorter.
+        context_tokens: context.min(bundle.context_length),
+        vocabulary: bundle.vocabulary,
+        ends: bundle.eos.into_iter().collect(),
+        template: bundle.chat_template,
+    };
+    known.with(Box::new(model), tokenizer, &name)
+}
+
 fn finish(
     config: ModelConfig,
     weights: &mut dyn super::weights::Weights,
     tokenizer: Tokenizer,
-    mut ends: Vec<u32>,
+    ends: Vec<u32>,
     template: Option<&str>,
     context_tokens: usize,
     file: &str,
@@ -164,33 +189,64 @@ fn finish(
     if weights.elements() * size_of::<f32>() <= FLOAT32_BYTES {
         threads::stay_on_this_one();
     }
-    let context_tokens = context_tokens.min(config.context_tokens);
-    if let Some(end) = ends.iter().find(|end| **end as usize >= config.vocabulary) {
-        let fact = format!(
-            "the tokenizer does not fit the model: text ends with the token {end}, the model has \
-             {} rows",
-            config.vocabulary
-        );
-        return Err(LoadError::malformed(file, fact));
-    }
-    let known = |names: &[&str]| -> Vec<u32> {
-        let ids = names.iter().filter_map(|name| tokenizer.special(name));
-        ids.collect()
+    let known = Known {
+        context_tokens: context_tokens.min(config.context_tokens),
+        vocabulary: config.vocabulary,
+        ends,
+        template: template.map(str::to_owned),
     };
-    ends.extend(known(&ENDS));
-    let completion_ends = ends.iter().copied().chain(known(&FRAME)).collect();
-    let chat = template.and_then(|template| ChatTemplate::find(template, &tokenizer));
-    let fim = FimTokens::find(&tokenizer, FimOrder::default());
-    let model = Qwen::load(config, weights, context_tokens, file)?;
-    Ok(Loaded {
-        model: Box::new(model),
-        tokenizer,
-        context_tokens,
-        ends: Arc::new(ends.into_iter().collect()),
-        completion_ends: Arc::new(completion_ends),
-        fim,
-        chat,
-    })
+    let model = Qwen::load(config, weights, known.context_tokens, file)?;
+    known.with(Box::new(model), tokenizer, file)
+}
+
+/// What is known of a model beside its weights.
+struct Known {
+    context_tokens: usize,
+    vocabulary: usize,
+    /// Tokens that end a text.
+    ends: Vec<u32>,
+    /// The chat template.
+    template: Option<String>,
+}
+
+impl Known {
+    fn with(
+        mut self,
+        model: Box<dyn LanguageModel>,
+        tokenizer: Tokenizer,
+        file: &str,
+    ) -> Result<Loaded, LoadError> {
+        let past = self
+            .ends
+            .iter()
+            .find(|end| **end as usize >= self.vocabulary);
+        if let Some(end) = past {
+            let fact = format!(
+                "the tokenizer does not fit the model: text ends with the token {end}, the model \
+                 has {} rows",
+                self.vocabulary
+            );
+            return Err(LoadError::malformed(file, fact));
+        }
+        let known = |names: &[&str]| -> Vec<u32> {
+            let ids = names.iter().filter_map(|name| tokenizer.special(name));
+            ids.collect()
+        };
+        self.ends.extend(known(&ENDS));
+        let completion_ends = self.ends.iter().copied().chain(known(&FRAME)).collect();
+        let template = self.template.as_deref();
+        let chat = template.and_then(|template| ChatTemplate::find(template, &tokenizer));
+        let fim = FimTokens::find(&tokenizer, FimOrder::default());
+        Ok(Loaded {
+            model,
+            context_tokens: self.context_tokens,
+            ends: Arc::new(self.ends.into_iter().collect()),
+            completion_ends: Arc::new(completion_ends),
+            fim,
+            chat,
+            tokenizer,
+        })
+    }
 }
 
 fn open(path: &Path) -> Result<BufReader<File>, LoadError> {

@@ -29,13 +29,15 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::anemll::bundle::AnemllBundle;
+use self::anemll::loading::BundleSource;
 use self::error::LoadErrorKind;
 pub use self::named::{NamedBackend, Open};
 use self::sampler::Scores;
 use self::sequence::Sequence;
 use self::window::Window;
 use self::worker::{Worker, WorkerOptions};
-use crate::config::LocalSettings;
+use crate::config::{BundleRuntime, LocalSettings};
 use crate::inference::{
     Backend, BackendKind, Descriptor, GenerateError, GenerateRequest, Health, TokenStream,
 };
@@ -97,6 +99,8 @@ pub enum ModelSource {
     Gguf(PathBuf),
     /// A folder with config.json, tokenizer.json and safetensors.
     Folder(PathBuf),
+    /// A bundle for the Apple Neural Engine: a folder with meta.yaml.
+    Bundle(BundleSource),
     /// A GGUF file inside the binary.
     Embedded {
         /// The file.
@@ -107,10 +111,16 @@ pub enum ModelSource {
 }
 
 impl ModelSource {
-    /// A folder or a GGUF file, whichever stands at `path`.
+    /// A bundle, a folder or a GGUF file, whichever stands at `path`. `runtime` is what runs a bundle.
     #[must_use]
-    pub fn at(path: &Path) -> Self {
-        if path.is_dir() {
+    pub fn at(path: &Path, runtime: BundleRuntime) -> Self {
+        if AnemllBundle::is_at(path) {
+            Self::Bundle(BundleSource {
+                folder: path.to_owned(),
+                runtime: runtime.into(),
+                weights: None,
+            })
+        } else if path.is_dir() {
             Self::Folder(path.to_owned())
         } else {
             Self::Gguf(path.to_owned())
@@ -129,6 +139,7 @@ impl ModelSource {
     fn kind(&self) -> BackendKind {
         match self {
             Self::Gguf(_) | Self::Folder(_) => BackendKind::Candle,
+            Self::Bundle(_) => BackendKind::CoreMl,
             Self::Embedded { .. } => BackendKind::Embedded,
         }
     }
@@ -137,6 +148,7 @@ impl ModelSource {
         let name = match self {
             Self::Gguf(path) => path.file_stem(),
             Self::Folder(path) => path.file_name(),
+            Self::Bundle(bundle) => bundle.folder.file_name(),
             Self::Embedded { name, .. } => return (*name).to_owned(),
         };
         name.map_or_else(

@@ -66,13 +66,13 @@ fn best(scores: &Scores) -> u32 {
 /// over the old one, whose slots are still in the state.
 fn greedy(pipeline: &mut Pipeline, case: &Case, state: StateId) -> Vec<u32> {
     let mut window = case.input_ids.clone();
-    pipeline.prefill(&window, 0, state).unwrap();
+    pipeline.prefill(&window, 0..window.len(), state).unwrap();
     let mut scores = Scores::default();
     let mut found = Vec::new();
     for step in 0..case.greedy.len() {
         if case.shift_before_step == Some(step) {
             window.drain(..window.len() - KEPT);
-            pipeline.prefill(&window, 0, state).unwrap();
+            pipeline.prefill(&window, 0..window.len(), state).unwrap();
         }
         let last = window.len() - 1;
         pipeline

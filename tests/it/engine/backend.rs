@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tandem::backend::local::{LocalBackend, ModelSource};
-use tandem::config::LocalSettings;
+use tandem::config::{BundleRuntime, LocalSettings};
 use tandem::inference::{
     Backend, BackendKind, ChatTask, CompleteTask, CompletionShape, Effort, ErrorKind,
     GenerateRequest, Health, Message, Priority, RequestId, Role, Sampling, Task,
@@ -20,7 +20,11 @@ fn settings() -> LocalSettings {
 }
 
 fn open(model: &str) -> LocalBackend {
-    LocalBackend::open(ModelSource::at(&fixture(model)), &settings()).unwrap()
+    LocalBackend::open(
+        ModelSource::at(&fixture(model), BundleRuntime::Auto),
+        &settings(),
+    )
+    .unwrap()
 }
 
 pub fn complete(prefix: &str, suffix: &str, max_tokens: usize) -> GenerateRequest {
@@ -113,7 +117,7 @@ async fn an_idle_model_is_unloaded_and_comes_back() {
         idle_unload: Duration::from_millis(1),
         ..settings()
     };
-    let source = ModelSource::at(&fixture("qwen2-tiny"));
+    let source = ModelSource::at(&fixture("qwen2-tiny"), BundleRuntime::Auto);
     let backend = LocalBackend::open(source, &short).unwrap();
     for _ in 0..2 {
         let answer = backend.generate(complete(DOCUMENT, "", 4), CancellationToken::new());

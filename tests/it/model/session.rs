@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tandem::backend::local::{LocalBackend, ModelSource, NamedBackend};
+use tandem::config::BundleRuntime;
 use tandem::config::LocalSettings;
 use tandem::inference::{Backend, ErrorKind, Health};
 use tokio::sync::Semaphore;
@@ -21,7 +22,7 @@ fn settings() -> LocalSettings {
 
 fn open(rig: &Rig, download: bool) -> NamedBackend {
     let open = Box::new(|installed: &tandem::model::Installed| {
-        let source = ModelSource::at(&installed.path);
+        let source = ModelSource::at(&installed.path, BundleRuntime::Auto);
         let backend = LocalBackend::open(source, &settings())?;
         Ok(Arc::new(backend) as Arc<dyn Backend>)
     });

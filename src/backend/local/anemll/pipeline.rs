@@ -4,14 +4,16 @@
 //! cannot go in a batch (a start off a batch's beginning, an end that would overrun the cache) goes
 //! token by token. Rewinding is free: the mask hides what lies behind the position.
 
+use std::ops::Range;
+
 use super::contract::{CallId, ComponentRuntime, Observed, RuntimeError, StateId};
 use super::mask;
 use super::plan::{Head, Layout, Plan, Prefill};
 use crate::backend::local::sampler::Scores;
 
 /// A batch costs about as much as so many tokens one by one: 508 to 625 tokens/s in batches of 64
-/// against 27 one by one were published for Qwen3-1.7B on an M4 Pro. Below it, what is left between
-/// two batches goes token by token.
+/// against 27 one by one were published for Qwen3-1.7B on an M4 Pro. A prompt that goes on from inside
+/// a batch by no more than that goes token by token.
 const BATCH_COST: usize = 3;
 
 /// A model of components, ready to continue a text.
@@ -104,23 +106,21 @@ impl Pipeline {
         self.runtime.state_bytes()
     }
 
-    /// Puts the tokens from position `from` on into `state`, where those before it are already.
-    /// `tokens` is the whole text from position 0, at most [`Self::context`] long. A text from its
-    /// beginning goes in batches as far as they reach, as ANEMLL's own pipeline does it; behind a
-    /// cached beginning, a few tokens go one by one.
+    /// Puts the tokens at the positions of `span` into `state`, where those before them are already.
+    /// `tokens` is the whole text from position 0, at most [`Self::context`] long; a batch that
+    /// begins within `span` is filled with the tokens behind it.
     ///
     /// # Errors
-    /// When a prediction fails; what is before `from` stands.
+    /// When a prediction fails; what is before `span` stands.
     pub fn prefill(
         &mut self,
         tokens: &[u32],
-        from: usize,
+        span: Range<usize>,
         state: StateId,
     ) -> Result<(), RuntimeError> {
-        let mut position = from;
-        while position < tokens.len() {
-            let one_by_one = if from == 0 { 0 } else { BATCH_COST };
-            if let Some(start) = self.batch_start(position, tokens.len(), one_by_one) {
+        let mut position = span.start;
+        while position < span.end {
+            if let Some(start) = self.batch_start(position, tokens.len()) {
                 position = self.prefill_batch(tokens, start, state)?;
             } else {
                 self.infer(tokens[position], position, state)?;
@@ -148,15 +148,16 @@ impl Pipeline {
         self.read_head(scores)
     }
 
-    /// Where the batch begins that `position` is to go in, if more than `one_by_one` tokens up to
-    /// `end` would go in it: at `position`, or before it, where computing a few tokens again costs
-    /// less than the rest one by one. `None` as well where it would overrun the cache.
-    fn batch_start(&self, position: usize, end: usize, one_by_one: usize) -> Option<usize> {
+    /// Where the batch begins that `position` is to go in: at `position`, or before it, where
+    /// computing a few tokens again costs less than the rest one by one. `None` where it is to go by
+    /// itself, as it must where the batch would overrun the cache.
+    fn batch_start(&self, position: usize, end: usize) -> Option<usize> {
         let batch = self.batch()?;
         let start = position - position % batch;
         let boundary = start + batch;
-        let fits = boundary <= self.plan.context;
-        (fits && end.min(boundary) - position > one_by_one).then_some(start)
+        let one_by_one = end.min(boundary) - position;
+        let pays = position == start || one_by_one > BATCH_COST;
+        (boundary <= self.plan.context && pays).then_some(start)
     }
 
     /// Computes the batch that begins at `start`; returns the position after its last token.
