@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::args::{GenerateArgs, Globals};
 use super::edge::{self, Surroundings};
 use super::exit::{Exit, Failure};
-use super::{logging, output};
+use super::{logging, model, output};
 use crate::backend::local::anemll::bundle::AnemllBundle;
 use crate::backend::local::anemll::choice::{RuntimeName, System, to_try};
 use crate::backend::local::anemll::contract::ComponentRuntime;
@@ -52,9 +52,10 @@ pub fn run(
              with --model.",
         ));
     };
+    let path = model::path_of(path, surroundings, &settings.local)?;
     let life = SignOfLife::start(surroundings.stderr_is_terminal);
     life.says("loading the model");
-    let mut opened = open(path, args)?;
+    let mut opened = open(&path, args)?;
     let prompt = match &args.text {
         Some(text) => tokens_of(opened.model.tokenizer(), text)?,
         None => args.tokens.clone(),

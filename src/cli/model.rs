@@ -1,6 +1,7 @@
 //! `tandem model`: which models there are by name, and what is on this machine of them.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -13,6 +14,7 @@ use super::edge::Surroundings;
 use super::exit::{Exit, Failure};
 use super::output::{self, harmless, note, styled};
 use crate::app::App;
+use crate::config::{LocalSettings, is_model_name};
 use crate::model::{self, Entry, Limits, Models, State, Step};
 
 /// In a pipe, the progress is told when another so many percent have arrived.
@@ -24,16 +26,7 @@ pub async fn run(
     surroundings: &Surroundings,
     command: ModelCommand,
 ) -> Result<Exit, Failure> {
-    let folder = surroundings.data_folder.as_ref().ok_or_else(|| {
-        Failure::failed("there is no home folder to keep models in. Set HOME or XDG_DATA_HOME.")
-    })?;
-    let settings = app.router.settings();
-    let models = Models::open(
-        folder,
-        surroundings.hub(),
-        &settings.local,
-        Limits::default(),
-    )?;
+    let models = open(surroundings, &app.router.settings().local)?;
     match command {
         ModelCommand::List { json } => list(&models, json),
         ModelCommand::Pull { id } => pull(&models, &id, surroundings.stderr_is_terminal).await,
@@ -49,6 +42,32 @@ pub async fn run(
             Ok(Exit::Done)
         }
     }
+}
+
+/// Where the model is that `local.model` means: a path as it stands, or that of a model of the
+/// catalogue.
+///
+/// # Errors
+/// When it is a name, and no model of this name is on this machine.
+pub fn path_of(
+    model: &Path,
+    surroundings: &Surroundings,
+    settings: &LocalSettings,
+) -> Result<PathBuf, Failure> {
+    match model.to_str() {
+        Some(id) if is_model_name(model) && !model.exists() => {
+            Ok(open(surroundings, settings)?.installed(id)?.path)
+        }
+        _ => Ok(model.to_owned()),
+    }
+}
+
+fn open(surroundings: &Surroundings, settings: &LocalSettings) -> Result<Models, Failure> {
+    let folder = surroundings.data_folder.as_ref().ok_or_else(|| {
+        Failure::failed("there is no home folder to keep models in. Set HOME or XDG_DATA_HOME.")
+    })?;
+    let models = Models::open(folder, surroundings.hub(), settings, Limits::default())?;
+    Ok(models)
 }
 
 fn list(models: &Models, json: bool) -> Result<Exit, Failure> {

@@ -132,7 +132,8 @@ async fn a_download_that_was_killed_goes_on_where_it_was() {
         }
     }
     child.kill().await.unwrap();
-    rig.nothing_counts("one");
+    let (code, _, stderr) = rig.run(&["model", "path", "one"]).await;
+    assert_eq!(code, 4, "half a model is none: {stderr}");
     let (code, path, stderr) = rig.run(&["model", "pull", "one"]).await;
     assert_eq!(code, 0, "{stderr}");
     assert_eq!(std::fs::read(path.trim_end()).unwrap(), weights());
@@ -205,4 +206,34 @@ fn the_environment_is_read_as_hugging_face_reads_it() {
             "{value}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_pulled_model_generates_by_its_name() {
+    let rig = super::session::rig(|_| None).await;
+    let generate = [
+        "generate",
+        "--model",
+        "one",
+        "--tokens",
+        "1,2,3",
+        "--max-tokens",
+        "4",
+        "--json",
+    ];
+    let (code, _, stderr) = rig.run(&generate).await;
+    assert_eq!(code, 4, "{stderr}");
+    assert!(stderr.contains("tandem model pull one"), "{stderr}");
+    let (code, _, stderr) = rig.run(&["model", "pull", "one"]).await;
+    assert_eq!(code, 0, "{stderr}");
+    let (code, stdout, stderr) = rig.run(&generate).await;
+    assert_eq!(code, 0, "{stderr}");
+    let said: Value = serde_json::from_str(&stdout).unwrap();
+    assert!(!said["tokens"].as_array().unwrap().is_empty(), "{said}");
+    let (code, stdout, stderr) = rig.run(&["status", "--model", "one"]).await;
+    assert_eq!(code, 0, "{stderr}");
+    assert!(
+        stdout.contains("one") && stdout.contains("ready"),
+        "{stdout}"
+    );
 }

@@ -30,7 +30,7 @@ fn open(rig: &Rig, download: bool) -> NamedBackend {
 }
 
 /// A hub whose `tiny.gguf` is a model.
-async fn rig(decide: impl Fn(&Asked) -> Option<Fault> + Send + Sync + 'static) -> Rig {
+pub async fn rig(decide: impl Fn(&Asked) -> Option<Fault> + Send + Sync + 'static) -> Rig {
     let model = std::fs::read(crate::engine::fixture("qwen3-tiny.gguf")).unwrap();
     let files = vec![StoredFile::large("tiny.gguf", model)];
     Rig::with(vec![Repository::new("o/tiny", files)], decide).await
