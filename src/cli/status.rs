@@ -65,6 +65,13 @@ pub fn run(
             let _ = write!(text, " (breaker {})", backend.breaker);
         }
         text.push('\n');
+        if let Some(placement) = &backend.placement {
+            let _ = writeln!(
+                text,
+                "    {}",
+                styled(dim, &format!("hardware: {placement}"))
+            );
+        }
     }
     let key = key.map_or_else(
         || "none: set ANTHROPIC_API_KEY, or `claude.api_key_command` in your own file".to_owned(),

@@ -13,6 +13,23 @@ pub struct Speed {
     pub tokens_per_second: f64,
 }
 
+/// The hardware that a model was asked to run on, and what it was seen to do. Two things: Core ML
+/// takes a wish and decides for itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Placement {
+    /// What was asked for: `cpu`, `cpu-and-neural-engine`.
+    pub requested: String,
+    /// What was seen, once the model was loaded; `None` before, and where nothing can be seen.
+    pub observed: Option<String>,
+}
+
+impl std::fmt::Display for Placement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let observed = self.observed.as_deref().unwrap_or("nothing yet");
+        write!(f, "requested {}, observed {observed}", self.requested)
+    }
+}
+
 /// The state of a backend. A model is healthy when it has generated, not when it has loaded.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]

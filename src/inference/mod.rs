@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use error::{ErrorKind, GenerateError};
-pub use health::{Health, Speed};
+pub use health::{Health, Placement, Speed};
 pub use reason::{Attribution, EmptyReason, RouteReason};
 pub use request::{
     ChatTask, CompleteTask, CompletionShape, EditTask, Effort, GenerateRequest, Message, Priority,
@@ -91,6 +91,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Its state now and from now on.
     fn health(&self) -> watch::Receiver<Health>;
+
+    /// Where its model runs; `None` for a backend that has none on this machine.
+    fn placement(&self) -> Option<Placement> {
+        None
+    }
 
     /// Asks the backend to load what it needs, without waiting. Backends that have nothing to load
     /// ignore it.

@@ -79,8 +79,8 @@ pub struct TokenStream {
     _cancel_on_drop: DropGuard,
 }
 
-/// The backend's end of a [`TokenStream`].
-#[derive(Debug)]
+/// The backend's end of a [`TokenStream`]. Of several, the first terminal event counts.
+#[derive(Debug, Clone)]
 pub struct EventSender {
     events: mpsc::Sender<Event>,
     usage: Arc<Mutex<Usage>>,

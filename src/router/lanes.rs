@@ -11,7 +11,7 @@ use super::policy::{
 };
 use super::{BackendStatus, Backends, RouteRequest};
 use crate::config::Settings;
-use crate::inference::{Backend, Descriptor, GenerateRequest, Health, Task};
+use crate::inference::{Backend, Descriptor, GenerateRequest, Health, Placement, Task};
 
 /// Bytes of source code per token, on the low side, so that what is said to fit does fit (Qwen's
 /// tokenizer takes 3 to 4 for code).
@@ -23,6 +23,7 @@ pub(super) struct Lane<G> {
     pub(super) descriptor: Descriptor,
     pub(super) breaker: Arc<Breaker>,
     health: watch::Receiver<Health>,
+    placement: Box<dyn Fn() -> Option<Placement> + Send + Sync>,
 }
 
 /// All backends of a session.
@@ -40,12 +41,13 @@ pub struct StatusChanges {
 }
 
 impl<G> Lane<G> {
-    fn new(gate: G, backend: &dyn Backend, clock: &Arc<dyn Clock>) -> Self {
+    fn new(gate: G, backend: Arc<dyn Backend>, clock: &Arc<dyn Clock>) -> Self {
         Self {
             gate,
             descriptor: backend.descriptor().clone(),
             breaker: Breaker::new(Arc::clone(clock), Limits::default()),
             health: backend.health(),
+            placement: Box::new(move || backend.placement()),
         }
     }
 
@@ -66,6 +68,7 @@ impl<G> Lane<G> {
             model: self.descriptor.model.clone(),
             health: self.health.borrow().clone(),
             breaker: self.breaker.state().as_str(),
+            placement: (self.placement)(),
         }
     }
 }
@@ -81,14 +84,14 @@ impl Lanes {
                     "a backend that leaves the machine was offered as a local one; it is not used"
                 );
             }
-            Some(Lane::new(gate?, &*backend, clock))
+            Some(Lane::new(gate?, backend, clock))
         };
         Self {
             local: on_device(backends.local),
             embedded: on_device(backends.embedded),
             claude: backends
                 .claude
-                .map(|backend| Lane::new(OffDevice::new(Arc::clone(&backend)), &*backend, clock)),
+                .map(|backend| Lane::new(OffDevice::new(Arc::clone(&backend)), backend, clock)),
             breakers: watch::Sender::new([None; 3]),
         }
     }

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
-use crate::inference::{Backend, BackendKind, GenerateRequest, Health, Task};
+use crate::inference::{Backend, BackendKind, GenerateRequest, Health, Placement, Task};
 use crate::telemetry::{Decision, Decisions};
 
 use admission::Admission;
@@ -85,6 +85,8 @@ pub struct BackendStatus {
     pub health: Health,
     /// Its breaker: `closed`, `open` or `half-open`.
     pub breaker: &'static str,
+    /// Where its model was asked to run and where it was seen to; none for one on another machine.
+    pub placement: Option<Placement>,
 }
 
 /// Routes requests. One a session; cheap to share behind an [`Arc`].

@@ -3,6 +3,7 @@
 pub mod backend;
 mod bad_input;
 mod golden;
+mod health;
 mod worker;
 
 use std::path::{Path, PathBuf};

@@ -14,11 +14,13 @@ use super::anemll::loading::BundleSource;
 use super::error::LoadError;
 use super::gguf::{self, Gguf, Metadata};
 use super::model_config::{ModelConfig, context_in_metadata};
+use super::probe::Canary;
 use super::qwen::Qwen;
 use super::threads;
 use super::tokenizer::Tokenizer;
 use super::weights::{FLOAT32_BYTES, Safetensors};
 use super::{LanguageModel, ModelSource};
+use crate::inference::Placement;
 use crate::prompt::Vocabulary;
 use crate::prompt::chatml::ChatTemplate;
 use crate::prompt::fim::{FimOrder, FimTokens};
@@ -39,6 +41,10 @@ pub struct Loaded {
     pub fim: Option<FimTokens>,
     /// How to hold a conversation, if the model knows how.
     pub chat: Option<ChatTemplate>,
+    /// A prompt and its answer, where they were written down with the model.
+    pub canary: Option<Canary>,
+    /// Where it was asked to run, and where it was seen to.
+    pub placement: Placement,
 }
 
 /// The key under which a GGUF file says in which order the model learnt to fill holes: `spm` or `psm`.
@@ -174,7 +180,8 @@ fn load_bundle(source: &BundleSource, context: usize) -> Result<Loaded, LoadErro
         ends: bundle.eos.into_iter().collect(),
         template: bundle.chat_template,
     };
-    known.with(Box::new(model), tokenizer, &name)
+    let placement = model.observed().into();
+    known.with(Box::new(model), tokenizer, placement, &name)
 }
 
 fn finish(
@@ -196,7 +203,7 @@ fn finish(
         template: template.map(str::to_owned),
     };
     let model = Qwen::load(config, weights, known.context_tokens, file)?;
-    known.with(Box::new(model), tokenizer, file)
+    known.with(Box::new(model), tokenizer, threads::observed(), file)
 }
 
 /// What is known of a model beside its weights.
@@ -214,6 +221,7 @@ impl Known {
         mut self,
         model: Box<dyn LanguageModel>,
         tokenizer: Tokenizer,
+        placement: Placement,
         file: &str,
     ) -> Result<Loaded, LoadError> {
         let past = self
@@ -245,6 +253,8 @@ impl Known {
             fim,
             chat,
             tokenizer,
+            canary: None,
+            placement,
         })
     }
 }

@@ -12,13 +12,16 @@ pub mod kv_cache;
 pub mod loader;
 pub mod model_config;
 mod named;
-mod probe;
+pub mod probe;
+mod prompting;
+pub mod queue;
 pub mod qwen;
 pub mod sampler;
 pub mod sequence;
 pub mod stop;
 pub mod threads;
 pub mod tokenizer;
+pub mod watchdog;
 pub mod weights;
 pub mod window;
 pub mod worker;
@@ -33,13 +36,16 @@ use self::anemll::bundle::AnemllBundle;
 use self::anemll::loading::BundleSource;
 use self::error::LoadErrorKind;
 pub use self::named::{NamedBackend, Open};
+use self::probe::Floor;
+use self::queue::Clock;
 use self::sampler::Scores;
 use self::sequence::Sequence;
 use self::window::Window;
 use self::worker::{Worker, WorkerOptions};
 use crate::config::{BundleRuntime, LocalSettings};
 use crate::inference::{
-    Backend, BackendKind, Descriptor, GenerateError, GenerateRequest, Health, TokenStream,
+    Backend, BackendKind, Descriptor, GenerateError, GenerateRequest, Health, Placement,
+    TokenStream,
 };
 
 /// How a prompt is computed by a model that insists on batches.
@@ -194,6 +200,15 @@ impl LocalBackend {
         let options = WorkerOptions {
             kv_cache_bytes: settings.kv_cache_bytes,
             idle_unload: settings.idle_unload,
+            floor: Floor::default(),
+            placement: match descriptor.kind {
+                BackendKind::CoreMl => Placement {
+                    requested: "cpu-and-neural-engine".to_owned(),
+                    observed: None,
+                },
+                _ => threads::requested(),
+            },
+            clock: Clock::default(),
         };
         let load = Arc::new(move || loader::load(&source, context_tokens));
         Ok(Self {
@@ -210,6 +225,10 @@ impl Backend for LocalBackend {
 
     fn health(&self) -> watch::Receiver<Health> {
         self.worker.health()
+    }
+
+    fn placement(&self) -> Option<Placement> {
+        Some(self.worker.placement())
     }
 
     fn warm_up(&self) {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::inference::{
     Backend, BackendKind, Descriptor, ErrorKind, Event, GenerateError, GenerateRequest, Health,
-    TokenStream,
+    Placement, TokenStream,
 };
 use crate::model::{self, Installed, Kind, ModelError, Models, Step};
 
@@ -176,6 +176,10 @@ impl Backend for NamedBackend {
             Some(engine) if !*self.shared.busy() => engine.health(),
             _ => self.shared.health.subscribe(),
         }
+    }
+
+    fn placement(&self) -> Option<Placement> {
+        self.shared.engine.get()?.placement()
     }
 
     fn warm_up(&self) {

@@ -1,5 +1,49 @@
 //! How many threads do the arithmetic.
 
+use crate::inference::Placement;
+
+/// Where candle is asked to run, before it does.
+#[must_use]
+pub fn requested() -> Placement {
+    Placement {
+        requested: "cpu".to_owned(),
+        observed: None,
+    }
+}
+
+/// Where candle runs, seen from the thread that computes.
+#[must_use]
+pub fn observed() -> Placement {
+    let threads = rayon::current_num_threads();
+    let plural = if threads == 1 { "" } else { "s" };
+    let mut observed = format!("cpu: {threads} thread{plural}");
+    let instructions = instructions();
+    if !instructions.is_empty() {
+        observed = format!("{observed}, {instructions}");
+    }
+    Placement {
+        observed: Some(observed),
+        ..requested()
+    }
+}
+
+/// The widest vector instructions of this processor that candle's products (gemm) look for.
+fn instructions() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if std::is_x86_feature_detected!("avx512f") {
+            return "avx512";
+        }
+        if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+            return "avx2";
+        }
+    }
+    if cfg!(target_arch = "aarch64") {
+        return "neon";
+    }
+    ""
+}
+
 /// From now on the arithmetic of the calling thread stays on it. A small model's products are too
 /// short to share: handing them over costs more than it gains as soon as anything else runs on the
 /// machine.

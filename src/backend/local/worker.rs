@@ -5,8 +5,7 @@
 //! the model does, panics included.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,17 +13,18 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::continuation::FIRST_BLOCK;
-use super::decode::{DecodeRequest, Decoding, Step};
+use super::decode::{Decoding, Step};
 use super::error::{LoadError, LoadErrorKind};
 use super::kv_cache::KvCache;
 use super::loader::Loaded;
-use super::probe::probe;
+use super::probe::{Floor, Verdict, probe};
+use super::queue::{Active, Clock, FIRST_RETRY, Shared, Submission};
 use super::sampler::Scores;
+use super::watchdog::{self, LOAD_LIMIT, PROBE_LIMIT, STEP_LIMIT, Watched, unexpected};
 use crate::inference::{
-    CompletionShape, ErrorKind, Event, EventSender, Finish, GenerateError, GenerateRequest, Health,
-    NotSent, Priority, Task,
+    ErrorKind, Event, EventSender, Finish, GenerateError, GenerateRequest, Health, Placement,
+    Priority,
 };
-use crate::prompt::{Budget, chatml::ChatTemplate, fim};
 
 /// Requests that may wait. More than a person and their tools can have open at once, so a full
 /// queue means that something sends without listening.
@@ -36,10 +36,6 @@ const MAX_ACTIVE: usize = 8;
 /// How often to look whether a reader that was behind has caught up.
 const READER_POLL: Duration = Duration::from_millis(2);
 
-/// A model that failed is tried again after so long, and after twice as long each further time.
-const FIRST_RETRY: Duration = Duration::from_secs(30);
-const LONGEST_RETRY: Duration = Duration::from_mins(10);
-
 /// What the thread is told when it starts.
 #[derive(Debug, Clone)]
 pub struct WorkerOptions {
@@ -47,6 +43,12 @@ pub struct WorkerOptions {
     pub kv_cache_bytes: usize,
     /// Unload after so long without a request.
     pub idle_unload: Duration,
+    /// Slower than this, a model is degraded.
+    pub floor: Floor,
+    /// Where it is asked to run, as far as that is known before it is loaded.
+    pub placement: Placement,
+    /// Where the time comes from.
+    pub clock: Clock,
 }
 
 /// Loads the model, on the thread that will compute with it; called again after each unload.
@@ -58,63 +60,24 @@ pub struct Worker {
     health: watch::Receiver<Health>,
 }
 
-struct Shared {
-    queue: Mutex<Queue>,
-    wake: Condvar,
-}
-
-#[derive(Default)]
-struct Queue {
-    waiting: Vec<Submission>,
-    arrivals: u64,
-    warm_up: bool,
-    stop: bool,
-}
-
-struct Submission {
-    request: GenerateRequest,
-    cancel: CancellationToken,
-    sender: EventSender,
-    arrival: u64,
-}
-
-impl Submission {
-    fn rank(&self) -> (Priority, u64) {
-        (self.request.priority, self.arrival)
-    }
-}
-
 impl Worker {
     /// Starts the thread. `health` is what is known before anything was loaded.
     ///
     /// # Errors
     /// When the system refuses a thread.
     pub fn start(load: Load, options: WorkerOptions, health: Health) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared {
-            queue: Mutex::default(),
-            wake: Condvar::new(),
-        });
         let (health, receiver) = watch::channel(health);
-        let queue = Arc::clone(&shared);
-        // Ends when the handle is dropped. Not joined: a load may take seconds, and whoever drops
-        // the handle is about to end the process.
+        let placement = options.placement.clone();
+        let shared = Arc::new(Shared::new(options.clock.clone(), health, placement));
+        spawn_engine(&shared, &load, &options, 0)?;
+        let watched = Arc::clone(&shared);
+        // Ends when the handle is dropped, like the other, and is not joined for the same reason.
         thread::Builder::new()
-            .name("tandem-model".to_owned())
+            .name("tandem-watchdog".to_owned())
             .spawn(move || {
-                // Made here, since a model never leaves its thread.
-                let engine = Engine {
-                    shared: queue,
-                    load,
-                    options,
-                    health,
-                    resident: None,
-                    active: Vec::new(),
-                    failure: None,
-                    retry: FIRST_RETRY,
-                    last_used: Instant::now(),
-                };
-                engine.run();
-            })?;
+                watchdog::watch(&watched, |era| spawn_engine(&watched, &load, &options, era));
+            })
+            .inspect_err(|_| shared.lock().stop = true)?;
         Ok(Self {
             shared,
             health: receiver,
@@ -127,6 +90,17 @@ impl Worker {
         self.health.clone()
     }
 
+    /// Where the model was asked to run, and where it was seen to.
+    #[must_use]
+    pub fn placement(&self) -> Placement {
+        self.shared.lock().placement.clone()
+    }
+
+    /// Has the threads look at the clock again: for whoever moved it.
+    pub fn look_at_clock(&self) {
+        self.shared.notify();
+    }
+
     /// Asks for the model to be loaded.
     pub fn warm_up(&self) {
         self.shared.lock().warm_up = true;
@@ -136,6 +110,11 @@ impl Worker {
     /// Queues a request; its events come through `sender`.
     pub fn submit(&self, request: GenerateRequest, cancel: CancellationToken, sender: EventSender) {
         let mut queue = self.shared.lock();
+        if queue.stop {
+            drop(queue);
+            let _ = sender.try_send(Event::Failed(watchdog::closed()));
+            return;
+        }
         queue.waiting.retain(|other| !other.cancel.is_cancelled());
         if queue.waiting.len() >= MAX_WAITING {
             drop(queue);
@@ -163,28 +142,48 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.shared.lock().stop = true;
-        self.shared.wake.notify_all();
+        self.shared.notify();
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Nothing panics while it holds the lock; if something did, the queue is still a queue.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Starts the thread of `era`. Not joined: a load may take seconds, and whoever drops the handle is
+/// about to end the process.
+fn spawn_engine(
+    shared: &Arc<Shared>,
+    load: &Load,
+    options: &WorkerOptions,
+    era: u64,
+) -> std::io::Result<()> {
+    let watched = Watched {
+        shared: Arc::clone(shared),
+        era,
+    };
+    let load = Arc::clone(load);
+    let options = options.clone();
+    let run = move || {
+        // Made here, since a model never leaves its thread.
+        let engine = Engine {
+            last_used: watched.shared.clock.now(),
+            watched,
+            load,
+            options,
+            resident: None,
+            active: Vec::new(),
+        };
+        engine.run();
+    };
+    let name = "tandem-model".to_owned();
+    thread::Builder::new().name(name).spawn(run).map(drop)
 }
 
 /// What lives on the thread.
 struct Engine {
-    shared: Arc<Shared>,
+    watched: Watched,
     load: Load,
     options: WorkerOptions,
-    health: watch::Sender<Health>,
     resident: Option<Resident>,
     /// Started and not ended.
     active: Vec<Active>,
-    failure: Option<Failure>,
-    retry: Duration,
     last_used: Instant,
 }
 
@@ -195,20 +194,6 @@ struct Resident {
     scores: Scores,
     /// Tokens of a prompt to compute at once, as its speed was last seen.
     block: usize,
-}
-
-struct Failure {
-    error: GenerateError,
-    until: Instant,
-}
-
-struct Active {
-    rank: (Priority, u64),
-    cancel: CancellationToken,
-    sender: EventSender,
-    /// `None` once the answer has ended and only its last events wait to be read.
-    decoding: Option<Decoding>,
-    unsent: VecDeque<Event>,
 }
 
 enum Next {
@@ -232,11 +217,11 @@ impl Engine {
                 }
                 Next::Unload => {
                     self.resident = None;
-                    self.health.send_replace(Health::Unloaded);
+                    self.publish(Health::Unloaded);
                 }
                 Next::Recover => {
-                    self.failure = None;
-                    self.health.send_replace(Health::Unloaded);
+                    self.shared().lock().failure = None;
+                    self.publish(Health::Unloaded);
                 }
             }
         }
@@ -244,11 +229,20 @@ impl Engine {
 
     /// The most urgent thing to do; waits until there is one.
     fn next(&mut self) -> Next {
-        let shared = Arc::clone(&self.shared);
+        let shared = Arc::clone(&self.watched.shared);
         let mut queue = shared.lock();
         loop {
-            if queue.stop {
+            if queue.stop || queue.era != self.watched.era {
                 return Next::Stop;
+            }
+            for (arrival, sender, error) in queue.orphans.drain(..) {
+                self.active.push(Active {
+                    rank: (Priority::Background, arrival),
+                    cancel: CancellationToken::new(),
+                    sender,
+                    decoding: None,
+                    unsent: VecDeque::from([Event::Failed(error)]),
+                });
             }
             queue
                 .waiting
@@ -257,6 +251,10 @@ impl Engine {
                 active.flush();
             }
             self.active.retain(|active| !active.has_ended());
+            let active = &self.active;
+            queue
+                .in_hand
+                .retain(|(arrival, _)| active.iter().any(|active| active.rank.1 == *arrival));
             let step = (0..self.active.len())
                 .filter(|index| self.active[*index].unsent.is_empty())
                 .min_by_key(|index| self.active[*index].rank);
@@ -268,7 +266,9 @@ impl Engine {
                     return Next::Step(step);
                 }
                 (_, Some(start)) if self.may_start(queue.waiting[start].request.priority) => {
-                    return Next::Start(Box::new(queue.waiting.swap_remove(start)));
+                    let next = queue.waiting.swap_remove(start);
+                    queue.in_hand.push((next.arrival, next.sender.clone()));
+                    return Next::Start(Box::new(next));
                 }
                 (Some(step), _) => return Next::Step(step),
                 (None, _) => {}
@@ -276,10 +276,10 @@ impl Engine {
             if std::mem::take(&mut queue.warm_up) && self.resident.is_none() {
                 return Next::WarmUp;
             }
-            let now = Instant::now();
+            let now = shared.clock.now();
             let deadline = if !self.active.is_empty() {
                 Some(now + READER_POLL)
-            } else if let Some(failure) = &self.failure {
+            } else if let Some(failure) = &queue.failure {
                 if failure.until <= now {
                     return Next::Recover;
                 }
@@ -328,7 +328,7 @@ impl Engine {
             Ok(decoding) => active.decoding = Some(decoding),
             Err(error) => active.unsent.push_back(Event::Failed(error)),
         }
-        self.last_used = Instant::now();
+        self.last_used = self.shared().clock.now();
         self.active.push(active);
     }
 
@@ -336,7 +336,7 @@ impl Engine {
         let Some(resident) = &mut self.resident else {
             return Err(unexpected("it is not loaded"));
         };
-        let begun = guarded(|| {
+        let begun = self.watched.run(STEP_LIMIT, || {
             let request = resident.loaded.prompt(request)?;
             let model = resident.loaded.model.as_mut();
             let seen = model.window().start(0, request.prompt.len());
@@ -355,7 +355,7 @@ impl Engine {
         let Some(decoding) = &mut active.decoding else {
             return;
         };
-        self.last_used = Instant::now();
+        self.last_used = self.watched.shared.clock.now();
         if active.cancel.is_cancelled() || active.sender.is_disconnected() {
             if let Some(decoding) = active.decoding.take() {
                 resident.cache.release(decoding.into_sequence());
@@ -366,7 +366,9 @@ impl Engine {
         let Loaded {
             model, tokenizer, ..
         } = &mut resident.loaded;
-        let step = guarded(|| decoding.step(model.as_mut(), tokenizer, &mut resident.scores));
+        let step = self.watched.run(STEP_LIMIT, || {
+            decoding.step(model.as_mut(), tokenizer, &mut resident.scores)
+        });
         resident.block = decoding.block();
         match step {
             Ok(Ok(Step::Text(text))) => {
@@ -396,57 +398,57 @@ impl Engine {
         if self.resident.is_some() {
             return Ok(());
         }
-        if let Some(failure) = self
-            .failure
-            .as_ref()
-            .filter(|failure| failure.until > Instant::now())
-        {
+        let shared = Arc::clone(&self.watched.shared);
+        let now = shared.clock.now();
+        let failure = shared.lock();
+        if let Some(failure) = failure.failure.as_ref().filter(|it| it.until > now) {
             return Err(failure.error.clone());
         }
-        self.health.send_replace(Health::Loading);
-        let mut loaded = match guarded(|| Ok((self.load)())) {
+        drop(failure);
+        self.publish(Health::Loading);
+        let load = &self.load;
+        let mut loaded = match self.watched.run(LOAD_LIMIT, || Ok(load())) {
             Ok(Ok(Ok(loaded))) => loaded,
             Ok(Ok(Err(error))) if error.kind == LoadErrorKind::Absent => {
                 let why = error.to_string();
-                self.health.send_replace(Health::Absent { why });
+                self.publish(Health::Absent { why });
                 return Err(error.into());
             }
             Ok(Ok(Err(error))) => return Err(self.fail(error.into())),
             Ok(Err(error)) | Err(error) => return Err(self.fail(error)),
         };
-        self.health.send_replace(Health::Probing);
-        match guarded(|| probe(&mut loaded)) {
-            Ok(Ok(speed)) => {
-                self.resident = Some(Resident {
-                    loaded,
-                    cache: KvCache::new(self.options.kv_cache_bytes),
-                    scores: Scores::default(),
-                    block: FIRST_BLOCK,
-                });
-                self.failure = None;
-                self.retry = FIRST_RETRY;
-                self.last_used = Instant::now();
-                self.health
-                    .send_replace(Health::Healthy { speed: Some(speed) });
-                Ok(())
-            }
-            Ok(Err(error)) | Err(error) => Err(self.fail(error)),
-        }
+        self.publish(Health::Probing);
+        let floor = self.options.floor;
+        let probed = self
+            .watched
+            .run(PROBE_LIMIT, || probe(&mut loaded, floor, &shared.clock));
+        let Verdict { speed, degraded } = match probed {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(error)) | Err(error) => return Err(self.fail(error)),
+        };
+        let mut queue = shared.lock();
+        queue.failure = None;
+        queue.retry = FIRST_RETRY;
+        queue.placement = loaded.placement.clone();
+        drop(queue);
+        self.resident = Some(Resident {
+            loaded,
+            cache: KvCache::new(self.options.kv_cache_bytes),
+            scores: Scores::default(),
+            block: FIRST_BLOCK,
+        });
+        self.last_used = shared.clock.now();
+        self.publish(match degraded {
+            None => Health::Healthy { speed: Some(speed) },
+            Some(why) => Health::Degraded { why },
+        });
+        Ok(())
     }
 
     /// The model cannot be trusted any more: everything in the making fails with it.
     fn fail(&mut self, error: GenerateError) -> GenerateError {
-        tracing::error!(%error, "the local model failed");
         self.resident = None;
-        self.health.send_replace(Health::Failed {
-            error: error.to_string(),
-            retry_after: Some(self.retry),
-        });
-        self.failure = Some(Failure {
-            error: error.clone(),
-            until: Instant::now() + self.retry,
-        });
-        self.retry = (self.retry * 2).min(LONGEST_RETRY);
+        self.shared().fail(self.watched.era, &error);
         for active in &mut self.active {
             if active.decoding.is_some() {
                 active.end(Event::Failed(error.clone()));
@@ -454,111 +456,12 @@ impl Engine {
         }
         error
     }
-}
 
-impl Active {
-    fn text(&mut self, text: String) {
-        if !text.is_empty() {
-            self.unsent.push_back(Event::Delta(text));
-            self.flush();
-        }
+    fn publish(&self, health: Health) {
+        self.shared().publish(self.watched.era, health);
     }
 
-    fn end(&mut self, event: Event) {
-        self.decoding = None;
-        self.unsent.push_back(event);
-        self.flush();
+    fn shared(&self) -> &Shared {
+        &self.watched.shared
     }
-
-    /// Sends what the reader has room for.
-    fn flush(&mut self) {
-        while let Some(event) = self.unsent.pop_front() {
-            match self.sender.try_send(event) {
-                Ok(()) => {}
-                Err(NotSent::Full(event)) => {
-                    self.unsent.push_front(event);
-                    return;
-                }
-                Err(NotSent::Disconnected) => self.unsent.clear(),
-            }
-        }
-    }
-
-    fn has_ended(&self) -> bool {
-        self.decoding.is_none() && self.unsent.is_empty()
-    }
-}
-
-impl Loaded {
-    /// What decoding a request needs.
-    fn prompt(&self, request: GenerateRequest) -> Result<DecodeRequest, GenerateError> {
-        let budget = Budget {
-            context_tokens: self.context_tokens,
-            max_tokens: self.model.window().answer_room(request.max_tokens),
-        };
-        let mut stop = request.stop;
-        let mut ends = &self.ends;
-        let mut prompt = match &request.task {
-            Task::Complete(task) => {
-                ends = &self.completion_ends;
-                if task.shape == CompletionShape::OneLine {
-                    stop.push("\n".to_owned());
-                }
-                fim::render(task, &self.tokenizer, self.fim, budget)?
-            }
-            Task::Chat(task) => self.chat()?.chat(task, &self.tokenizer, budget)?,
-            Task::Edit(task) => self.chat()?.edit(task, &self.tokenizer, budget)?,
-        };
-        if prompt.is_empty() {
-            // Nothing stands before the cursor: the model starts a text, as after the end of one.
-            prompt.extend(ends.iter().min());
-        }
-        if prompt.is_empty() {
-            return Err(GenerateError::new(
-                ErrorKind::InvalidRequest,
-                "there is nothing to complete",
-                "Type something first.",
-            ));
-        }
-        Ok(DecodeRequest {
-            prompt,
-            sampling: request.sampling,
-            max_tokens: request.max_tokens,
-            ends: Arc::clone(ends),
-            stop,
-        })
-    }
-
-    fn chat(&self) -> Result<ChatTemplate, GenerateError> {
-        self.chat.ok_or_else(|| {
-            GenerateError::new(
-                ErrorKind::Unavailable,
-                "this local model completes code and holds no conversations",
-                "Set `local.model` to a Qwen model with a chat template, or allow Claude.",
-            )
-        })
-    }
-}
-
-/// Runs what touches the model. A panic there costs the model, never the thread.
-fn guarded<T>(
-    work: impl FnOnce() -> Result<T, GenerateError>,
-) -> Result<Result<T, GenerateError>, GenerateError> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let reason = panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_default();
-        tracing::error!(reason, "a panic in the local engine");
-        unexpected("it panicked")
-    })
-}
-
-fn unexpected(what: &str) -> GenerateError {
-    GenerateError::new(
-        ErrorKind::Backend,
-        format!("the local engine failed: {what}"),
-        "It is tried again by itself; if it fails again, report it with the log.",
-    )
 }

@@ -231,6 +231,12 @@ pub(super) struct BackendState {
     pub detail: Option<String>,
     /// `closed` (in use), `open` (left alone after failures) or `half-open` (being tried again).
     pub breaker: &'static str,
+    /// The hardware that the model was asked to run on, for one on this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hardware_requested: Option<String>,
+    /// The hardware that it was seen to run on, once it was loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hardware_observed: Option<String>,
     /// Milliseconds to the first token, as probed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_token_milliseconds: Option<f64>,
@@ -307,6 +313,10 @@ impl From<BackendStatus> for BackendState {
     fn from(status: BackendStatus) -> Self {
         let state = status.health.word();
         let can_serve = status.health.can_serve();
+        let (hardware_requested, hardware_observed) = match status.placement {
+            Some(placement) => (Some(placement.requested), placement.observed),
+            None => (None, None),
+        };
         let mut backend = Self {
             backend: status.kind,
             model: status.model,
@@ -314,6 +324,8 @@ impl From<BackendStatus> for BackendState {
             can_serve,
             detail: None,
             breaker: status.breaker,
+            hardware_requested,
+            hardware_observed,
             first_token_milliseconds: None,
             tokens_per_second: None,
             downloaded_bytes: None,

@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use tandem::backend::local::LanguageModel;
 use tandem::backend::local::loader::Loaded;
+use tandem::backend::local::probe::Floor;
+use tandem::backend::local::queue::Clock;
 use tandem::backend::local::sampler::Scores;
 use tandem::backend::local::sequence::{ReleasedStates, Sequence, StateHandle};
+use tandem::backend::local::threads;
 use tandem::backend::local::tokenizer::Tokenizer;
 use tandem::backend::local::window::Window;
 use tandem::backend::local::worker::{Worker, WorkerOptions};
@@ -116,11 +119,16 @@ impl Rig {
                 completion_ends: Arc::default(),
                 fim: None,
                 chat: None,
+                canary: None,
+                placement: threads::requested(),
             })
         };
         let options = WorkerOptions {
             kv_cache_bytes: 1 << 20,
             idle_unload: Duration::from_mins(10),
+            floor: Floor::default(),
+            placement: threads::requested(),
+            clock: Clock::default(),
         };
         let worker = Worker::start(Arc::new(load), options, Health::Unloaded).unwrap();
         Self {

@@ -10,7 +10,7 @@
 
 use half::f16;
 
-use crate::inference::{ErrorKind, GenerateError};
+use crate::inference::{ErrorKind, GenerateError, Placement};
 
 /// The element type of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -251,6 +251,21 @@ pub struct Observed {
     /// What `tandem doctor` is to say of it, in sentences: what was declared one way and loaded
     /// another, what could not be observed, and why.
     pub notes: Vec<String>,
+}
+
+impl From<Observed> for Placement {
+    fn from(seen: Observed) -> Self {
+        let shares: Vec<String> = seen
+            .neural_engine_share
+            .iter()
+            .map(|(component, share)| format!("{component} {:.0} %", share * 100.0))
+            .collect();
+        Self {
+            requested: seen.requested,
+            observed: (!shares.is_empty())
+                .then(|| format!("on the Neural Engine: {}", shares.join(", "))),
+        }
+    }
 }
 
 /// What runs the components of a bundle.

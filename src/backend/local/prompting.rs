@@ -1,0 +1,62 @@
+//! From a task to what decoding it needs: the prompt in the model's own form, and where it ends.
+
+use std::sync::Arc;
+
+use super::decode::DecodeRequest;
+use super::loader::Loaded;
+use crate::inference::{CompletionShape, ErrorKind, GenerateError, GenerateRequest, Task};
+use crate::prompt::{Budget, chatml::ChatTemplate, fim};
+
+impl Loaded {
+    /// What decoding a request needs.
+    ///
+    /// # Errors
+    /// When it does not fit, or the model cannot do such a task.
+    pub(super) fn prompt(&self, request: GenerateRequest) -> Result<DecodeRequest, GenerateError> {
+        let budget = Budget {
+            context_tokens: self.context_tokens,
+            max_tokens: self.model.window().answer_room(request.max_tokens),
+        };
+        let mut stop = request.stop;
+        let mut ends = &self.ends;
+        let mut prompt = match &request.task {
+            Task::Complete(task) => {
+                ends = &self.completion_ends;
+                if task.shape == CompletionShape::OneLine {
+                    stop.push("\n".to_owned());
+                }
+                fim::render(task, &self.tokenizer, self.fim, budget)?
+            }
+            Task::Chat(task) => self.chat()?.chat(task, &self.tokenizer, budget)?,
+            Task::Edit(task) => self.chat()?.edit(task, &self.tokenizer, budget)?,
+        };
+        if prompt.is_empty() {
+            // Nothing stands before the cursor: the model starts a text, as after the end of one.
+            prompt.extend(ends.iter().min());
+        }
+        if prompt.is_empty() {
+            return Err(GenerateError::new(
+                ErrorKind::InvalidRequest,
+                "there is nothing to complete",
+                "Type something first.",
+            ));
+        }
+        Ok(DecodeRequest {
+            prompt,
+            sampling: request.sampling,
+            max_tokens: request.max_tokens,
+            ends: Arc::clone(ends),
+            stop,
+        })
+    }
+
+    fn chat(&self) -> Result<ChatTemplate, GenerateError> {
+        self.chat.ok_or_else(|| {
+            GenerateError::new(
+                ErrorKind::Unavailable,
+                "this local model completes code and holds no conversations",
+                "Set `local.model` to a Qwen model with a chat template, or allow Claude.",
+            )
+        })
+    }
+}

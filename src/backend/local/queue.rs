@@ -1,0 +1,207 @@
+//! What the model's thread shares with those who ask, and with whoever watches over it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::decode::Decoding;
+use crate::inference::{
+    Event, EventSender, GenerateError, GenerateRequest, Health, NotSent, Placement, Priority,
+};
+
+/// A model that failed is tried again after so long, and after twice as long each further time.
+pub(super) const FIRST_RETRY: Duration = Duration::from_secs(30);
+const LONGEST_RETRY: Duration = Duration::from_mins(10);
+
+/// Where the time comes from.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Instant + Send + Sync>);
+
+impl Clock {
+    /// A clock that says what `now` says.
+    pub fn new(now: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        (self.0)()
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new(Instant::now)
+    }
+}
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+pub(super) struct Shared {
+    queue: Mutex<Queue>,
+    /// There is something to do for the model's thread.
+    pub wake: Condvar,
+    /// There is something to watch, or to stop watching.
+    pub watch: Condvar,
+    pub clock: Clock,
+    health: watch::Sender<Health>,
+}
+
+pub(super) struct Queue {
+    pub waiting: Vec<Submission>,
+    pub arrivals: u64,
+    pub warm_up: bool,
+    pub stop: bool,
+    /// Grows when a thread is given up: one of an earlier era has nothing more to say.
+    pub era: u64,
+    /// When what the thread is doing now has taken too long.
+    pub busy_until: Option<Instant>,
+    /// The watchdog waits for something to watch.
+    pub watchdog_idle: bool,
+    /// The answers that the thread has in hand, by arrival.
+    pub in_hand: Vec<(u64, EventSender)>,
+    /// Answers of a thread that was given up whose end their readers have no room for yet.
+    pub orphans: Vec<(u64, EventSender, GenerateError)>,
+    pub failure: Option<Failure>,
+    pub retry: Duration,
+    pub placement: Placement,
+}
+
+pub(super) struct Failure {
+    pub error: GenerateError,
+    pub until: Instant,
+}
+
+pub(super) struct Submission {
+    pub request: GenerateRequest,
+    pub cancel: CancellationToken,
+    pub sender: EventSender,
+    pub arrival: u64,
+}
+
+impl Submission {
+    pub fn rank(&self) -> (Priority, u64) {
+        (self.request.priority, self.arrival)
+    }
+}
+
+impl Shared {
+    pub fn new(clock: Clock, health: watch::Sender<Health>, placement: Placement) -> Self {
+        Self {
+            queue: Mutex::new(Queue {
+                waiting: Vec::new(),
+                arrivals: 0,
+                warm_up: false,
+                stop: false,
+                era: 0,
+                busy_until: None,
+                watchdog_idle: false,
+                in_hand: Vec::new(),
+                orphans: Vec::new(),
+                failure: None,
+                retry: FIRST_RETRY,
+                placement,
+            }),
+            wake: Condvar::new(),
+            watch: Condvar::new(),
+            clock,
+            health,
+        }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing panics while it holds the lock; if something did, the queue is still a queue.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes everybody, so that they look at the queue and the clock again.
+    pub fn notify(&self) {
+        // Under the lock, so that nobody is between looking and waiting.
+        let queue = self.lock();
+        self.wake.notify_all();
+        self.watch.notify_all();
+        drop(queue);
+    }
+
+    /// Says how the model is, unless the thread of `era` was given up.
+    pub fn publish(&self, era: u64, health: Health) {
+        let queue = self.lock();
+        if queue.era == era {
+            self.health.send_replace(health);
+        }
+    }
+
+    /// Notes that the model failed and when it is tried again, unless the thread of `era` was given
+    /// up.
+    pub fn fail(&self, era: u64, error: &GenerateError) {
+        let mut queue = self.lock();
+        if queue.era == era {
+            self.fail_locked(&mut queue, error);
+        }
+    }
+
+    pub fn fail_locked(&self, queue: &mut Queue, error: &GenerateError) {
+        tracing::error!(%error, "the local model failed");
+        let retry = queue.retry;
+        queue.failure = Some(Failure {
+            error: error.clone(),
+            until: self.clock.now() + retry,
+        });
+        queue.retry = (retry * 2).min(LONGEST_RETRY);
+        self.health.send_replace(Health::Failed {
+            error: error.to_string(),
+            retry_after: Some(retry),
+        });
+    }
+}
+
+/// An answer that has been started and has not ended.
+pub(super) struct Active {
+    pub rank: (Priority, u64),
+    pub cancel: CancellationToken,
+    pub sender: EventSender,
+    /// `None` once the answer has ended and only its last events wait to be read.
+    pub decoding: Option<Decoding>,
+    pub unsent: VecDeque<Event>,
+}
+
+impl Active {
+    pub fn text(&mut self, text: String) {
+        if !text.is_empty() {
+            self.unsent.push_back(Event::Delta(text));
+            self.flush();
+        }
+    }
+
+    pub fn end(&mut self, event: Event) {
+        self.decoding = None;
+        self.unsent.push_back(event);
+        self.flush();
+    }
+
+    /// Sends what the reader has room for.
+    pub fn flush(&mut self) {
+        while let Some(event) = self.unsent.pop_front() {
+            match self.sender.try_send(event) {
+                Ok(()) => {}
+                Err(NotSent::Full(event)) => {
+                    self.unsent.push_front(event);
+                    return;
+                }
+                Err(NotSent::Disconnected) => self.unsent.clear(),
+            }
+        }
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.decoding.is_none() && self.unsent.is_empty()
+    }
+}
