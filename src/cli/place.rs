@@ -49,10 +49,9 @@ impl Place {
             let Some(end) = document[start..].find('\n') else {
                 let lines = document.matches('\n').count() + 1;
                 return Err(Failure::usage(format!(
-                    "{}: line {} is past the end. The document has {lines} line{}.",
+                    "{}: line {} is past the end. Choose one from 1 to {lines}.",
                     self.file.display(),
                     self.line,
-                    if lines == 1 { "" } else { "s" },
                 )));
             };
             start += end + 1;
@@ -65,7 +64,7 @@ impl Place {
         let mut ends = line.char_indices().map(|(at, _)| at).chain([line.len()]);
         ends.nth(column - 1).map(|at| start + at).ok_or_else(|| {
             Failure::usage(format!(
-                "{}:{}: column {column} is past the end. The line ends at column {}.",
+                "{}:{}: column {column} is past the end. Choose one from 1 to {}.",
                 self.file.display(),
                 self.line,
                 line.chars().count() + 1,

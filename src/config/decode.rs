@@ -149,6 +149,7 @@ impl DecodeError {
                 let list = known.map_quoted();
                 let next_step = match closest(found, known) {
                     Some(meant) => format!("Did you mean `{meant}`? Known: {list}."),
+                    None if known.len() == 1 => format!("Write {list}."),
                     None => format!("Write one of {list}."),
                 };
                 (

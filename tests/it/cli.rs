@@ -144,12 +144,12 @@ fn exit_codes_tell_scripts_what_happened() {
         (
             &["complete", "a.rs:9"],
             2,
-            "line 9 is past the end. The document has 2 lines.",
+            "line 9 is past the end. Choose one from 1 to 2.",
         ),
         (
             &["complete", "a.rs:1:99"],
             2,
-            "column 99 is past the end. The line ends at column 12.",
+            "column 99 is past the end. Choose one from 1 to 12.",
         ),
         (&["complete"], 2, "required"),
         (&["comlete", "a.rs:1"], 2, "complete"),

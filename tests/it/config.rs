@@ -268,7 +268,7 @@ fn a_project_cannot_say_what_is_not_its_own() {
         ("log: {file: /tmp/x}", refused),
         ("log: {filter: trace}", refused),
         ("completion: {max_tokens: 9}", refused),
-        ("mode: auto", "`mode` cannot be `auto`"),
+        ("mode: auto", "`mode` cannot be `auto`. Write `local-only`."),
         ("mode: claude-only", "`mode` cannot be `claude-only`"),
         (
             "privacy: {allow_secrets: true}",
