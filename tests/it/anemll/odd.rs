@@ -57,8 +57,8 @@ fn pipeline() -> Pipeline {
 }
 
 fn best(scores: &Scores) -> u32 {
-    let scored = (0..).zip(&scores.logits);
-    let best = scored.max_by(|a: &(u32, _), b| a.1.total_cmp(b.1));
+    let ranked = (0..).zip(&scores.logits);
+    let best = ranked.max_by(|a: &(u32, _), b| a.1.total_cmp(b.1));
     best.unwrap().0
 }
 

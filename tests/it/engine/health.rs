@@ -287,7 +287,7 @@ async fn a_probe_that_failed_is_repeated_after_longer_and_longer() {
         let wait = Duration::from_secs(wait);
         assert_eq!(retry_after, Some(wait));
         // Not a moment earlier.
-        rig.advance(wait - Duration::from_millis(1));
+        rig.advance(wait.saturating_sub(Duration::from_millis(1)));
         let error = rig.ask().collect().await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Backend);
         assert_eq!(rig.stage.loads.load(Ordering::SeqCst), loads);
@@ -355,7 +355,7 @@ async fn a_load_may_take_minutes_and_not_for_ever() {
     while rig.stage.load_hangs.load(Ordering::SeqCst) {
         tokio::task::yield_now().await;
     }
-    rig.advance(LOAD_LIMIT - Duration::from_secs(1));
+    rig.advance(LOAD_LIMIT.saturating_sub(Duration::from_secs(1)));
     assert_eq!(rig.until(&["loading", "failed"]).await.word(), "loading");
     rig.advance(Duration::from_secs(1));
     let error = asked.collect().await.unwrap_err();
