@@ -113,6 +113,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Try every backend and tell what works, what does not, and what to do about it
+    Doctor(DoctorArgs),
     /// Look at, download, check or remove models
     #[command(subcommand)]
     Model(ModelCommand),
@@ -200,6 +202,20 @@ pub struct GenerateArgs {
     /// With --json: every call of the model's components, with sums of what went in and out
     #[arg(long, requires = "json")]
     pub trace: bool,
+}
+
+/// `tandem doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// The only runtime to try for a bundle [default: all that there are]
+    #[arg(long, value_enum, value_name = "RUNTIME")]
+    pub runtime: Option<RuntimeArg>,
+    /// For the reference runtime: the folder with the model's safetensors [default: `hf` beside it]
+    #[arg(long, value_name = "DIR")]
+    pub weights: Option<PathBuf>,
+    /// Print JSON, for reports
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What computes a model, by its name.

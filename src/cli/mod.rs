@@ -4,6 +4,7 @@ mod args;
 mod ask;
 mod complete;
 mod configuration;
+mod doctor;
 mod edge;
 mod exit;
 mod generate;
@@ -81,6 +82,7 @@ fn dispatch(cli: Cli, surroundings: &Surroundings) -> Result<Exit, Failure> {
         Some(Command::Ask(args)) => command_with(&globals, surroundings, |app| {
             ask::run(app, surroundings, args)
         }),
+        Some(Command::Doctor(args)) => doctor::run(&globals, surroundings, &args),
         Some(Command::Generate(args)) => generate::run(&globals, surroundings, &args),
         Some(Command::Status { json }) => command_with(&globals, surroundings, async |app| {
             status::run(&app, surroundings, &globals, json)

@@ -9,6 +9,7 @@ mod anemll;
 mod claude;
 mod cli;
 mod config;
+mod doctor;
 mod engine;
 mod lsp;
 mod mcp;

@@ -6,19 +6,24 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The program, answering every request with the same text.
 struct Program {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
+    /// Notifications that came between replies.
+    told: Vec<Value>,
     _home: TempDir,
 }
 
 impl Program {
+    /// The program, answering every request with the same text.
+    fn scripted(args: &[&str]) -> Self {
+        Self::start(&[&["--scripted-answer", "answer"], args].concat())
+    }
+
     fn start(args: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_tandem"))
-            .args(["--scripted-answer", "answer"])
             .args(args)
             .env_clear()
             .env("HOME", home.path())
@@ -35,6 +40,7 @@ impl Program {
             stdin: child.stdin.take(),
             stdout: BufReader::new(child.stdout.take().unwrap()),
             child,
+            told: Vec::new(),
             _home: home,
         }
     }
@@ -74,6 +80,7 @@ impl Program {
                 assert!(message.get("error").is_none(), "{message}");
                 return message["result"].clone();
             }
+            self.told.push(message);
         }
     }
 
@@ -105,7 +112,7 @@ impl Program {
 #[test]
 fn an_editor_is_served_and_exit_ends_the_process_while_its_input_is_open() {
     for args in [&[][..], &["lsp"]] {
-        let mut program = Program::start(args);
+        let mut program = Program::scripted(args);
         program.handshake();
         let document =
             json!({"uri": "untitled:a", "languageId": "rust", "version": 1, "text": "let a = "});
@@ -131,11 +138,11 @@ fn an_editor_is_served_and_exit_ends_the_process_while_its_input_is_open() {
 
 #[test]
 fn an_end_without_shutdown_has_its_own_code() {
-    let mut program = Program::start(&["lsp"]);
+    let mut program = Program::scripted(&["lsp"]);
     program.handshake();
     program.notify("exit", &Value::Null);
     assert_eq!(program.end().0, 1);
-    let mut program = Program::start(&["lsp"]);
+    let mut program = Program::scripted(&["lsp"]);
     program.handshake();
     program.stdin = None;
     assert_eq!(program.end().0, 1);
@@ -144,11 +151,54 @@ fn an_end_without_shutdown_has_its_own_code() {
 #[test]
 fn what_is_neither_protocol_is_refused_with_the_next_step() {
     for (input, expected) in [("GET / HTTP/1.1\r\n", "tandem lsp"), ("", "--help")] {
-        let mut program = Program::start(&[]);
+        let mut program = Program::scripted(&[]);
         program.write(input);
         program.stdin = None;
         let (code, stderr) = program.end();
         assert_ne!(code, 0);
         assert!(stderr.contains(expected), "{stderr}");
     }
+}
+
+#[test]
+fn an_editors_completion_comes_from_a_bundles_components() {
+    let bundle = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/anemll-tiny/anemll"
+    );
+    let mut program = Program::start(&[
+        "lsp",
+        "--model",
+        bundle,
+        "--set",
+        "local.runtime=reference",
+        "--no-embedded",
+    ]);
+    program.handshake();
+    let text = "def total(items):\n    result = 0\n    for item in items:\n        result += ";
+    let document = json!({"uri": "untitled:a", "languageId": "python", "version": 1, "text": text});
+    program.notify("textDocument/didOpen", &json!({"textDocument": document}));
+    let result = program.call(
+        1,
+        "textDocument/inlineCompletion",
+        &json!({
+            "textDocument": {"uri": "untitled:a"},
+            "position": {"line": 3, "character": 18},
+            "context": {"triggerKind": 1},
+        }),
+    );
+    let inserted = result["items"][0]["insertText"].as_str().unwrap();
+    assert!(inserted.len() > "        result += ".len(), "{inserted:?}");
+    program.call(2, "shutdown", &Value::Null);
+    let answered = program.told.iter().any(|message| {
+        let status = &message["params"];
+        message["method"] == "tandem/status"
+            && status["backend"] == "core-ml"
+            && status["model"] == "anemll"
+            // Which of two it is depends on whether the load was quicker than the request.
+            && matches!(status["reason"].as_str(), Some("local-healthy" | "local-loading"))
+    });
+    assert!(answered, "{:?}", program.told);
+    program.notify("exit", &Value::Null);
+    assert_eq!(program.end(), (0, String::new()));
 }

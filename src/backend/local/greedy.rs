@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use aho_corasick::{AhoCorasick, MatchKind};
 
 use super::anemll::bundle::AnemllBundle;
-use super::anemll::contract::{ComponentRuntime, StateId};
+use super::anemll::contract::{ComponentRuntime, Observed, StateId};
 use super::anemll::pipeline::Pipeline;
 use super::anemll::plan::Layout;
 use super::anemll::trace::{TokenLogit, largest};
@@ -117,6 +117,22 @@ impl Model {
             tokenizer,
             ends: bundle.eos.iter().copied().collect(),
         })
+    }
+
+    /// Whether a bundle's prompts are computed in batches, or token by token.
+    pub fn use_batches(&mut self, batched: bool) {
+        if let Engine::Components { pipeline, .. } = &mut self.engine {
+            pipeline.use_batches(batched);
+        }
+    }
+
+    /// Load times and placement of a bundle's components.
+    #[must_use]
+    pub fn observed(&self) -> Option<Observed> {
+        match &self.engine {
+            Engine::Whole { .. } => None,
+            Engine::Components { pipeline, .. } => Some(pipeline.observed()),
+        }
     }
 
     /// Its tokenizer.

@@ -150,7 +150,9 @@ impl ModelSource {
         }
     }
 
-    fn name(&self) -> String {
+    /// The model's name: a file's stem or a folder's name.
+    #[must_use]
+    pub fn name(&self) -> String {
         let name = match self {
             Self::Gguf(path) => path.file_stem(),
             Self::Folder(path) => path.file_name(),

@@ -1,0 +1,90 @@
+//! The rows of what is not tried here, each with why not and how to.
+
+use super::{Outcome, Row, Step};
+
+fn untried(backend: &str, seen: &str, next_step: &str) -> Row {
+    let mut row = Row::new(backend, false);
+    row.told(Step::Generation, Outcome::Skipped, seen, next_step);
+    row
+}
+
+pub(super) fn core_ml_unused() -> Row {
+    untried(
+        "core-ml",
+        "no bundle for the Apple Neural Engine is configured",
+        "Name one with --model, or `tandem model pull` one and set `local.model`.",
+    )
+}
+
+pub(super) fn portable_unused() -> Row {
+    untried(
+        "candle",
+        "no GGUF file or folder with safetensors is configured",
+        "Name one with --model, or `tandem model pull` one and set `local.model`.",
+    )
+}
+
+pub(super) fn metal() -> Row {
+    untried(
+        "metal",
+        "this build does not compute on Apple's GPU",
+        "Use a bundle for the Neural Engine, or a GGUF file on the processor.",
+    )
+}
+
+pub(super) fn cuda() -> Row {
+    untried(
+        "cuda",
+        "this build does not compute on NVIDIA's GPUs",
+        "Use a GGUF file on the processor.",
+    )
+}
+
+/// Claude is not asked: an answer costs money, and nothing here is worth it unasked.
+pub(super) fn claude(key: Option<&str>, allowed: bool) -> Row {
+    let mut row = Row::new("claude", key.is_some() && allowed);
+    match key {
+        None => row.told(
+            Step::Configuration,
+            Outcome::Skipped,
+            "there is no key",
+            "Set ANTHROPIC_API_KEY, or `claude.api_key_command` in your own configuration.",
+        ),
+        Some(_) if !allowed => row.told(
+            Step::Configuration,
+            Outcome::Skipped,
+            "there is a key, and the mode keeps everything on this machine",
+            "Set `mode` to auto if heavy and failed requests may go to Claude.",
+        ),
+        Some(origin) => {
+            row.passed(
+                Step::Configuration,
+                format!("the key comes from {origin}"),
+                None,
+            );
+            row.told(
+                Step::Generation,
+                Outcome::Skipped,
+                "not asked, since an answer costs money",
+                "Run `tandem ask --mode claude-only say yes` to see it answer.",
+            );
+        }
+    }
+    row
+}
+
+pub(super) fn server() -> Row {
+    untried(
+        "server",
+        "inference servers are not supported",
+        "Use a local model or Claude.",
+    )
+}
+
+pub(super) fn adapters() -> Row {
+    untried(
+        "adapters",
+        "adapters (LoRA) are not supported",
+        "Merge an adapter into its model and convert that.",
+    )
+}

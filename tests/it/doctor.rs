@@ -1,0 +1,163 @@
+//! `tandem doctor`, by the real program: what it says works has been tried.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+fn fixture(name: &str) -> PathBuf {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    fixtures.join(name)
+}
+
+/// The report on a model, and the exit code.
+fn doctor(model: Option<&Path>, args: &[&str]) -> (Value, Option<i32>) {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
+    command.args(["doctor", "--json"]).args(args);
+    if let Some(model) = model {
+        command.arg("--model").arg(model);
+    }
+    let output = command
+        .env_clear()
+        .env("HOME", home.path())
+        .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
+        .env("USERPROFILE", home.path())
+        .env("APPDATA", home.path())
+        .current_dir(home.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let report = serde_json::from_slice(&output.stdout);
+    let report = report.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    (report, output.status.code())
+}
+
+/// The row of a backend, by a runtime where there are several.
+fn row<'a>(report: &'a Value, backend: &str, runtime: Option<&str>) -> &'a Value {
+    let rows = report["rows"].as_array().unwrap();
+    let found = rows.iter().find(|row| {
+        row["backend"] == backend && runtime.is_none_or(|runtime| row["runtime"] == runtime)
+    });
+    found.unwrap_or_else(|| panic!("no row for {backend}: {report}"))
+}
+
+fn outcomes(row: &Value) -> Vec<(&str, &str)> {
+    let checks = row["checks"].as_array().unwrap().iter();
+    checks
+        .map(|check| {
+            let text = |key: &str| check[key].as_str().unwrap();
+            (text("step"), text("outcome"))
+        })
+        .collect()
+}
+
+#[test]
+fn the_whole_checklist_passes_on_both_bundles() {
+    for name in ["anemll-tiny/anemll", "anemll-odd/anemll"] {
+        let (report, code) = doctor(Some(&fixture(name)), &["--runtime", "reference"]);
+        assert_eq!(
+            (code, &report["verdict"]),
+            (Some(0), &Value::from("passed"))
+        );
+        let row = row(&report, "core-ml", Some("reference"));
+        let steps = [
+            "download",
+            "configuration",
+            "components",
+            "tensor-specs",
+            "initialization",
+            "generation",
+            "runtime-errors",
+            "output-quality",
+            "speed",
+            "output-quality",
+        ];
+        assert_eq!(outcomes(row), steps.map(|step| (step, "passed")), "{name}");
+        assert!(row["measured"]["tokens_per_second"].as_f64().unwrap() > 0.0);
+    }
+}
+
+#[test]
+fn without_a_model_the_embedded_one_is_what_works_and_every_backend_has_a_row() {
+    let (report, code) = doctor(None, &[]);
+    assert_eq!(code, Some(0));
+    let embedded = outcomes(row(&report, "embedded", None));
+    assert!(embedded.contains(&("generation", "passed")), "{embedded:?}");
+    for backend in [
+        "core-ml", "candle", "metal", "cuda", "claude", "server", "adapters",
+    ] {
+        let row = row(&report, backend, None);
+        assert_eq!(row["matters"], false, "{backend}");
+        let checks = row["checks"].as_array().unwrap();
+        assert!(!checks.is_empty(), "{backend}");
+        for check in checks {
+            assert_eq!(check["outcome"], "skipped", "{backend}");
+            assert!(
+                !check["next_step"].as_str().unwrap().is_empty(),
+                "{backend}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_whole_model_is_tried_by_the_portable_engine() {
+    let (report, code) = doctor(Some(&fixture("qwen3-tiny.gguf")), &["--no-embedded"]);
+    let row = row(&report, "candle", None);
+    assert!(
+        outcomes(row).contains(&("runtime-errors", "passed")),
+        "{row}"
+    );
+    assert_eq!((row["requested"].as_str(), code), (Some("cpu"), Some(0)));
+}
+
+#[test]
+fn what_does_not_work_fails_and_says_what_to_do() {
+    // A bundle that contradicts itself.
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(fixture("anemll-tiny/anemll")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let missing = fixture("nothing.gguf");
+    for (model, backend) in [(folder.path(), "core-ml"), (missing.as_path(), "candle")] {
+        let (report, code) = doctor(Some(model), &[]);
+        assert_eq!(
+            (code, &report["verdict"]),
+            (Some(1), &Value::from("failed"))
+        );
+        let failed = row(&report, backend, None)["checks"]
+            .as_array()
+            .unwrap()
+            .clone();
+        let failed = failed
+            .iter()
+            .find(|check| check["outcome"] == "failed")
+            .unwrap();
+        assert!(!failed["next_step"].as_str().unwrap().is_empty());
+    }
+}
+
+#[test]
+#[cfg(not(target_os = "macos"))]
+fn a_runtime_that_is_not_here_is_told_and_counts_only_if_asked_for() {
+    let model = fixture("anemll-tiny/anemll");
+    let (report, code) = doctor(Some(&model), &["--runtime", "coreml"]);
+    let coreml = outcomes(row(&report, "core-ml", Some("coreml")));
+    assert_eq!(
+        (code, coreml.last()),
+        (Some(1), Some(&("initialization", "failed")))
+    );
+    let (report, code) = doctor(Some(&model), &[]);
+    let coreml = outcomes(row(&report, "core-ml", Some("coreml")));
+    assert_eq!(
+        (code, coreml.last()),
+        (Some(0), Some(&("initialization", "skipped")))
+    );
+    let reference = outcomes(row(&report, "core-ml", Some("reference")));
+    assert!(reference.contains(&("generation", "passed")));
+}
