@@ -12,7 +12,8 @@ use tandem::backend::local::anemll::pipeline::Pipeline;
 use tandem::backend::local::anemll::plan::Layout;
 use tandem::backend::local::anemll::reference::ReferenceRuntime;
 use tandem::backend::local::anemll::trace::{TraceLog, Traced};
-use tandem::backend::local::sampler::Scores;
+use tandem::backend::local::sampler::{Sampler, Scores};
+use tandem::inference::Sampling;
 
 use super::fixture;
 use super::reference::hold_call;
@@ -218,14 +219,28 @@ fn decoding_allocates_nothing_above_the_runtime() {
     let state = pipeline.make_state().unwrap();
     let tokens: Vec<u32> = (0..300).collect();
     let mut scores = Scores::default();
-    pipeline.next(1, 0, state, &mut scores).unwrap();
-    let allocations = allocations::during(|| {
-        pipeline.prefill(&tokens, 0..tokens.len(), state).unwrap();
-        for position in 299..400 {
-            pipeline.next(1, position, state, &mut scores).unwrap();
-        }
-    });
-    assert_eq!(allocations, 0);
+    let sampled = Sampling {
+        temperature: 0.8,
+        top_k: 40,
+        top_p: 0.9,
+        repetition_penalty: 1.1,
+        repeat_last_n: 64,
+        ..Sampling::GREEDY
+    };
+    for sampling in [Sampling::GREEDY, sampled] {
+        let mut sampler = Sampler::new(sampling);
+        // Room is made with the first token.
+        pipeline.next(1, 0, state, &mut scores).unwrap();
+        sampler.choose(&mut scores, &tokens).unwrap();
+        let allocations = allocations::during(|| {
+            pipeline.prefill(&tokens, 0..tokens.len(), state).unwrap();
+            for position in 299..400 {
+                pipeline.next(1, position, state, &mut scores).unwrap();
+                sampler.choose(&mut scores, &tokens).unwrap();
+            }
+        });
+        assert_eq!(allocations, 0, "{sampling:?}");
+    }
 }
 
 #[test]
