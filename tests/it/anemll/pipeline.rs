@@ -219,7 +219,7 @@ fn decoding_allocates_nothing_above_the_runtime() {
     let state = pipeline.make_state().unwrap();
     let tokens: Vec<u32> = (0..300).collect();
     let mut scores = Scores::default();
-    let sampled = Sampling {
+    let warm = Sampling {
         temperature: 0.8,
         top_k: 40,
         top_p: 0.9,
@@ -227,7 +227,7 @@ fn decoding_allocates_nothing_above_the_runtime() {
         repeat_last_n: 64,
         ..Sampling::GREEDY
     };
-    for sampling in [Sampling::GREEDY, sampled] {
+    for sampling in [Sampling::GREEDY, warm] {
         let mut sampler = Sampler::new(sampling);
         // Room is made with the first token.
         pipeline.next(1, 0, state, &mut scores).unwrap();
