@@ -37,6 +37,7 @@ pub fn run(
         model: model.as_deref(),
         runtime: asked,
         weights: args.weights.as_deref(),
+        device: settings.local.device,
         embedded: settings.local.embedded,
         claude_key: layers.key_origin().map(|origin| origin.to_string()),
         claude_allowed: settings.mode != Mode::LocalOnly,

@@ -35,8 +35,8 @@ pub use restricted::{
 };
 pub use schema::{config_schema, editor_schema, project_schema, starting_file};
 pub use settings::{
-    BundleRuntime, ClaudeSettings, CompletionSettings, LocalSettings, LogSettings, Mode,
-    PrivacySettings, Settings,
+    BundleRuntime, ClaudeSettings, CompletionSettings, ComputeDevice, LocalSettings, LogSettings,
+    Mode, PrivacySettings, Settings,
 };
 pub use texts::{BaseUrl, LogFilter, ModelName, PathGlob, Program};
 pub use values::{Bytes, Count, Dollars, Off, Span};

@@ -9,7 +9,7 @@ use super::decode::{self, Refusal};
 use super::document::Node;
 use super::texts::{BaseUrl, LogFilter, ModelName, PathGlob, Program};
 use super::values::{Bytes, Count, Dollars, Span};
-use super::{ApiKey, BundleRuntime, ConfigError, Mode};
+use super::{ApiKey, BundleRuntime, ComputeDevice, ConfigError, Mode};
 
 /// Milliseconds in a second, for the ranges below.
 const SECOND: u64 = 1000;
@@ -71,6 +71,10 @@ pub struct LocalOptions {
     /// What runs a bundle for the Apple Neural Engine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<BundleRuntime>,
+    /// What a GGUF file or a folder with safetensors is computed on. The GPUs need a build with the
+    /// feature of their name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<ComputeDevice>,
 }
 
 /// Claude.
@@ -263,6 +267,7 @@ impl LocalOptions {
             idle_unload: self.idle_unload.or(lower.idle_unload),
             embedded: self.embedded.or(lower.embedded),
             runtime: self.runtime.or(lower.runtime),
+            device: self.device.or(lower.device),
         }
     }
 }

@@ -49,6 +49,7 @@ fn local(options: LocalOptions) -> LocalSettings {
         idle_unload: options.idle_unload.map_or(default.idle_unload, Span::get),
         embedded: options.embedded.unwrap_or(default.embedded),
         runtime: options.runtime.unwrap_or(default.runtime),
+        device: options.device.unwrap_or(default.device),
     }
 }
 
@@ -135,6 +136,7 @@ impl From<&Settings> for Options {
                 idle_unload: Some(local.idle_unload.into()),
                 embedded: Some(local.embedded),
                 runtime: Some(local.runtime),
+                device: Some(local.device),
             },
             claude: ClaudeOptions {
                 api_key: None,

@@ -21,6 +21,31 @@ pub enum Mode {
     ClaudeOnly,
 }
 
+/// What the portable engine computes on. Never chosen silently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ComputeDevice {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// Apple's GPU, in a build with the feature `metal`.
+    Metal,
+    /// An NVIDIA GPU, in a build with the feature `cuda`.
+    Cuda,
+}
+
+impl ComputeDevice {
+    /// The name in configuration and reports; that of the build's feature, too.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Metal => "metal",
+            Self::Cuda => "cuda",
+        }
+    }
+}
+
 /// What runs a bundle for the Apple Neural Engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -76,6 +101,8 @@ pub struct LocalSettings {
     pub embedded: bool,
     /// What runs a bundle for the Apple Neural Engine.
     pub runtime: BundleRuntime,
+    /// What a GGUF file or a folder with safetensors is computed on.
+    pub device: ComputeDevice,
 }
 
 /// Claude.
@@ -169,6 +196,7 @@ impl Default for LocalSettings {
             idle_unload: Duration::from_mins(10),
             embedded: true,
             runtime: BundleRuntime::Auto,
+            device: ComputeDevice::Cpu,
         }
     }
 }

@@ -10,7 +10,8 @@ use crate::backend::local::anemll::choice::{RuntimeName, System, to_try};
 use crate::backend::local::anemll::contract::{Shape, TensorSpec};
 use crate::backend::local::anemll::runtimes;
 use crate::backend::local::greedy::{Greedy, Model, greedy};
-use crate::backend::local::{ModelSource, threads};
+use crate::backend::local::{ModelSource, device};
+use crate::config::{BundleRuntime, ComputeDevice};
 use crate::inference::{BackendKind, GenerateError};
 use crate::prompt::Vocabulary;
 
@@ -120,27 +121,52 @@ pub(super) fn bundle(folder: &Path, name: RuntimeName, asked: bool, weights: Opt
 }
 
 /// A whole model by the portable engine.
-pub(super) fn whole(source: &ModelSource, kind: BackendKind, matters: bool) -> Row {
-    let mut row = Row::new(kind.as_str(), matters);
+pub(super) fn whole(source: &ModelSource, kind: BackendKind, device: ComputeDevice) -> Row {
+    let mut row = Row::new(kind.as_str(), true);
     row.model = Some(source.name());
-    row.requested = Some("cpu".to_owned());
-    row.observed = Some(format!("cpu, {} threads", threads::count()));
-    let started = Instant::now();
-    let mut model = match Model::whole(source) {
-        Ok(model) => model,
-        Err(error) => {
-            row.told(
-                Step::Initialization,
-                Outcome::Failed,
-                error.message,
-                error.next_step,
-            );
-            return row;
-        }
-    };
-    row.passed(Step::Initialization, "loaded", Some(started));
-    generate(&mut row, &mut model);
+    try_whole(&mut row, source, device);
     row
+}
+
+/// A GPU that was not chosen: tried with the whole model at `model`, where this build can.
+pub(super) fn gpu(model: Option<&Path>, gpu: ComputeDevice) -> Row {
+    let name = gpu.as_str();
+    let mut row = Row::new(name, false);
+    row.requested = Some(name.to_owned());
+    if let Err(error) = device::open(gpu) {
+        row.told(
+            Step::Initialization,
+            Outcome::Skipped,
+            error.fact,
+            error.next_step,
+        );
+        return row;
+    }
+    let Some(model) = model else {
+        row.told(
+            Step::Generation,
+            Outcome::Skipped,
+            "the device is there, and no GGUF file or folder with safetensors to try on it",
+            "Name one with --model.",
+        );
+        return row;
+    };
+    let source = ModelSource::at(model, BundleRuntime::Auto);
+    row.model = Some(source.name());
+    try_whole(&mut row, &source, gpu);
+    row
+}
+
+fn try_whole(row: &mut Row, source: &ModelSource, device: ComputeDevice) {
+    row.requested = Some(device.as_str().to_owned());
+    let started = Instant::now();
+    let mut model = match Model::whole(source, device) {
+        Ok(model) => model,
+        Err(error) => return failed(row, Step::Initialization, error),
+    };
+    row.observed = model.placement().observed;
+    row.passed(Step::Initialization, "loaded", Some(started));
+    generate(row, &mut model);
 }
 
 /// Holds the runtimes that generated to each other.

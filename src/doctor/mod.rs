@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::backend::local::ModelSource;
 use crate::backend::local::anemll::bundle::AnemllBundle;
 use crate::backend::local::anemll::choice::RuntimeName;
-use crate::config::BundleRuntime;
+use crate::config::{BundleRuntime, ComputeDevice};
 use crate::inference::BackendKind;
 
 /// One item of the checklist.
@@ -86,7 +86,7 @@ pub struct Measured {
 /// One backend.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// Its name: `core-ml`, `candle`, `embedded`, `metal`, `cuda`, `claude`, `server`, `adapters`.
+    /// Its name, or that of the GPU it computes on: `core-ml`, `candle`, `embedded`, `metal`, `cuda`, `claude`, `server`, `adapters`.
     pub backend: String,
     /// What runs it, where there is a choice.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,6 +142,8 @@ pub struct Examination<'a> {
     pub runtime: Option<RuntimeName>,
     /// The original weights, for the reference runtime.
     pub weights: Option<&'a Path>,
+    /// What a whole model is computed on.
+    pub device: ComputeDevice,
     /// Whether the embedded model may answer.
     pub embedded: bool,
     /// Where Claude's key comes from, if there is one.
@@ -169,7 +171,7 @@ impl Examination<'_> {
             (None, Some(path)) => {
                 rows.push(others::core_ml_unused());
                 let source = ModelSource::at(path, BundleRuntime::Auto);
-                rows.push(local::whole(&source, BackendKind::Candle, true));
+                rows.push(local::whole(&source, BackendKind::Candle, self.device));
             }
             (None, None) => {
                 rows.push(others::core_ml_unused());
@@ -178,9 +180,17 @@ impl Examination<'_> {
         }
         if self.embedded {
             let source = ModelSource::embedded();
-            rows.push(local::whole(&source, BackendKind::Embedded, true));
+            rows.push(local::whole(
+                &source,
+                BackendKind::Embedded,
+                ComputeDevice::Cpu,
+            ));
         }
-        rows.extend([others::metal(), others::cuda()]);
+        let whole = self.model.filter(|_| bundle.is_none());
+        let gpus = [ComputeDevice::Metal, ComputeDevice::Cuda];
+        for gpu in gpus.into_iter().filter(|gpu| *gpu != self.device) {
+            rows.push(local::gpu(whole, gpu));
+        }
         rows.push(others::claude(
             self.claude_key.as_deref(),
             self.claude_allowed,

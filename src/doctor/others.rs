@@ -24,22 +24,6 @@ pub(super) fn portable_unused() -> Row {
     )
 }
 
-pub(super) fn metal() -> Row {
-    untried(
-        "metal",
-        "this build does not compute on Apple's GPU",
-        "Use a bundle for the Neural Engine, or a GGUF file on the processor.",
-    )
-}
-
-pub(super) fn cuda() -> Row {
-    untried(
-        "cuda",
-        "this build does not compute on NVIDIA's GPUs",
-        "Use a GGUF file on the processor.",
-    )
-}
-
 /// Claude is not asked: an answer costs money, and nothing here is worth it unasked.
 pub(super) fn claude(key: Option<&str>, allowed: bool) -> Row {
     let mut row = Row::new("claude", key.is_some() && allowed);

@@ -161,3 +161,20 @@ fn a_runtime_that_is_not_here_is_told_and_counts_only_if_asked_for() {
     let reference = outcomes(row(&report, "core-ml", Some("reference")));
     assert!(reference.contains(&("generation", "passed")));
 }
+
+#[test]
+#[cfg(not(any(feature = "metal", feature = "cuda")))]
+fn a_gpu_that_is_not_built_in_is_refused_where_it_is_chosen_and_another_answers() {
+    let model = fixture("qwen3-tiny.gguf");
+    for gpu in ["metal", "cuda"] {
+        let device = format!("local.device={gpu}");
+        let (report, code) = doctor(Some(&model), &["--set", &device]);
+        let row = row(&report, "candle", None);
+        assert_eq!((row["requested"].as_str(), code), (Some(gpu), Some(1)));
+        assert_eq!(outcomes(row), [("initialization", "failed")]);
+        let next_step = row["checks"][0]["next_step"].as_str().unwrap();
+        assert!(next_step.contains(&format!("--features {gpu}")), "{next_step}");
+        let embedded = outcomes(self::row(&report, "embedded", None));
+        assert!(embedded.contains(&("generation", "passed")), "{embedded:?}");
+    }
+}

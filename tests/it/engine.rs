@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use tandem::backend::local::ModelSource;
 use tandem::backend::local::loader::{Loaded, load};
-use tandem::config::BundleRuntime;
+use tandem::config::{BundleRuntime, ComputeDevice};
 
 /// Room for every golden prompt and answer.
 const CONTEXT: usize = 512;
@@ -25,6 +25,7 @@ fn load_fixture(name: &str) -> Loaded {
     load(
         &ModelSource::at(&fixture(name), BundleRuntime::Auto),
         CONTEXT,
+        ComputeDevice::Cpu,
     )
     .unwrap()
 }

@@ -113,6 +113,7 @@ pub struct Gguf<R> {
     file: String,
     metadata: Metadata,
     tensors: HashMap<String, TensorInfo>,
+    device: Device,
 }
 
 impl<R: Read + Seek> Gguf<R> {
@@ -135,7 +136,21 @@ impl<R: Read + Seek> Gguf<R> {
             file: header.file,
             metadata,
             tensors,
+            device: Device::Cpu,
         })
+    }
+
+    /// The same file, its tensors read onto `device`. Without it they are read for the processor.
+    #[must_use]
+    pub fn on(mut self, device: &Device) -> Self {
+        self.device = device.clone();
+        self
+    }
+
+    /// Where its tensors are read to.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// The metadata.
@@ -185,7 +200,7 @@ impl<R: Read + Seek> Gguf<R> {
         let mut data = vec![0; info.bytes];
         self.source.seek(SeekFrom::Start(info.offset)).map_err(io)?;
         self.source.read_exact(&mut data).map_err(io)?;
-        QStorage::from_data(data.into(), &Device::Cpu, info.dtype)
+        QStorage::from_data(data.into(), &self.device, info.dtype)
             .and_then(|storage| QTensor::new(storage, dims))
             .map_err(|error| {
                 LoadError::candle(&self.file, &format!("reading the tensor {name}"), &error)

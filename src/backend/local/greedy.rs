@@ -21,7 +21,8 @@ use super::sequence::Sequence;
 use super::tokenizer::Tokenizer;
 use super::window::Window;
 use super::{LanguageModel, ModelSource};
-use crate::inference::{ErrorKind, GenerateError};
+use crate::config::ComputeDevice;
+use crate::inference::{ErrorKind, GenerateError, Placement};
 use crate::prompt::Vocabulary;
 
 /// How many of the first step's logits are kept.
@@ -51,6 +52,7 @@ pub struct Model {
     window: Window,
     tokenizer: Tokenizer,
     ends: HashSet<u32>,
+    placement: Placement,
 }
 
 enum Engine {
@@ -72,12 +74,12 @@ enum Engine {
 const BLOCK: usize = 256;
 
 impl Model {
-    /// The model at `source`, computed by the portable engine. Its whole context is there.
+    /// The model at `source`, computed by the portable engine on `device`. Its whole context is there.
     ///
     /// # Errors
     /// Naming the file, what is wrong with it, and the next step.
-    pub fn whole(source: &ModelSource) -> Result<Self, GenerateError> {
-        let mut loaded = loader::load(source, usize::MAX)?;
+    pub fn whole(source: &ModelSource, device: ComputeDevice) -> Result<Self, GenerateError> {
+        let mut loaded = loader::load(source, usize::MAX, device)?;
         let sequence = loaded.model.sequence()?;
         Ok(Self {
             window: loaded.model.window(),
@@ -87,6 +89,7 @@ impl Model {
             },
             tokenizer: loaded.tokenizer,
             ends: loaded.ends.iter().copied().collect(),
+            placement: loaded.placement,
         })
     }
 
@@ -103,6 +106,7 @@ impl Model {
         let tokenizer = Tokenizer::from_json(&json, bundle.vocabulary, &file)?;
         let mut pipeline = Pipeline::new(runtime, &Layout::from(bundle))?;
         let state = pipeline.make_state()?;
+        let placement = pipeline.observed().into();
         Ok(Self {
             engine: Engine::Components {
                 pipeline: Box::new(pipeline),
@@ -116,6 +120,7 @@ impl Model {
             ),
             tokenizer,
             ends: bundle.eos.iter().copied().collect(),
+            placement,
         })
     }
 
@@ -133,6 +138,12 @@ impl Model {
             Engine::Whole { .. } => None,
             Engine::Components { pipeline, .. } => Some(pipeline.observed()),
         }
+    }
+
+    /// What it was asked to run on, and what was seen.
+    #[must_use]
+    pub fn placement(&self) -> Placement {
+        self.placement.clone()
     }
 
     /// Its tokenizer.

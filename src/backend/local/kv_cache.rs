@@ -113,6 +113,8 @@ fn common_prefix(a: &[u32], b: &[u32]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::super::sampler::Scores;
     use super::super::sequence::tests::{SHAPE, first_of_each, write};
     use super::super::sequence::{GROWTH, ReleasedStates, StateHandle};
@@ -140,7 +142,7 @@ mod tests {
     impl LanguageModel for Maker {
         fn sequence(&mut self) -> Result<Sequence, GenerateError> {
             let Some(states) = &mut self.states else {
-                return Ok(Sequence::in_tensors(SHAPE));
+                return Ok(Sequence::in_tensors(SHAPE, &Device::Cpu));
             };
             while self.released.take().is_some() {
                 *states += 1;
@@ -173,7 +175,7 @@ mod tests {
     fn cache_with(budget_tokens: usize, sequences: &[&[u32]]) -> (KvCache, Maker) {
         let mut cache = KvCache::new(budget_tokens * SHAPE.bytes_per_token());
         for tokens in sequences {
-            let mut sequence = Sequence::in_tensors(SHAPE);
+            let mut sequence = Sequence::in_tensors(SHAPE, &Device::Cpu);
             write(&mut sequence, tokens);
             cache.release(sequence);
         }
@@ -202,7 +204,7 @@ mod tests {
         let (mut cache, mut model) = cache_with(2 * GROWTH, &[&[1, 1, 1], &[2, 2, 2]]);
         let used = cache.acquire(&[1, 1, 1, 1], &mut model).unwrap();
         cache.release(used);
-        let mut third = Sequence::in_tensors(SHAPE);
+        let mut third = Sequence::in_tensors(SHAPE, &Device::Cpu);
         write(&mut third, &[3, 3, 3]);
         cache.release(third);
         assert!(cache.bytes() <= 2 * GROWTH * SHAPE.bytes_per_token());

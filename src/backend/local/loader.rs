@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::anemll;
 use super::anemll::bundle::{AnemllBundle, BundleError};
 use super::anemll::loading::BundleSource;
+use super::device;
 use super::error::LoadError;
 use super::gguf::{self, Gguf, Metadata};
 use super::model_config::{ModelConfig, context_in_metadata};
@@ -20,6 +21,7 @@ use super::threads;
 use super::tokenizer::Tokenizer;
 use super::weights::{FLOAT32_BYTES, Safetensors};
 use super::{LanguageModel, ModelSource};
+use crate::config::ComputeDevice;
 use crate::inference::Placement;
 use crate::prompt::Vocabulary;
 use crate::prompt::chatml::ChatTemplate;
@@ -85,17 +87,26 @@ pub fn context_tokens(source: &ModelSource) -> Result<usize, LoadError> {
     }
 }
 
-/// Loads a model for at most `context_tokens`, on the thread that will compute with it.
+/// Loads a model for at most `context_tokens`, on the thread that will compute with it. A GGUF file
+/// or a folder with safetensors goes onto `device`; bundles have their own hardware, and the embedded
+/// model is too small for any but the processor.
 ///
 /// # Errors
-/// [`LoadError`] naming the file, what is wrong with it, and the next step.
-pub fn load(source: &ModelSource, context_tokens: usize) -> Result<Loaded, LoadError> {
+/// [`LoadError`] naming the file, what is wrong with it, and the next step; or the device, where it
+/// cannot be had.
+pub fn load(
+    source: &ModelSource,
+    context_tokens: usize,
+    device: ComputeDevice,
+) -> Result<Loaded, LoadError> {
     match source {
         ModelSource::Gguf(path) => {
             let file = path.display().to_string();
-            load_gguf(Gguf::open(open(path)?, &file)?, context_tokens)
+            let opened = device::open(device)?;
+            let gguf = Gguf::open(open(path)?, &file)?;
+            load_gguf(gguf.on(&opened), context_tokens)
         }
-        ModelSource::Folder(path) => load_folder(path, context_tokens),
+        ModelSource::Folder(path) => load_folder(path, context_tokens, device),
         ModelSource::Bundle(bundle) => load_bundle(bundle, context_tokens),
         ModelSource::Embedded { bytes, name } => {
             load_gguf(Gguf::open(Cursor::new(*bytes), name)?, context_tokens)
@@ -133,7 +144,7 @@ fn load_gguf<R: Read + Seek>(mut gguf: Gguf<R>, context: usize) -> Result<Loaded
     Ok(loaded)
 }
 
-fn load_folder(folder: &Path, context: usize) -> Result<Loaded, LoadError> {
+fn load_folder(folder: &Path, context: usize, device: ComputeDevice) -> Result<Loaded, LoadError> {
     let file = folder.display().to_string();
     let config = folder_config(folder)?;
     let path = folder.join("tokenizer.json");
@@ -151,7 +162,8 @@ fn load_folder(folder: &Path, context: usize) -> Result<Loaded, LoadError> {
     let template = described
         .chat_template
         .or_else(|| fs::read_to_string(folder.join("chat_template.jinja")).ok());
-    let mut weights = Safetensors::open(folder)?;
+    let opened = device::open(device)?;
+    let mut weights = Safetensors::open(folder, &opened)?;
     finish(
         config,
         &mut weights,
@@ -202,8 +214,9 @@ fn finish(
         ends,
         template: template.map(str::to_owned),
     };
+    let placement = device::observed(weights.device());
     let model = Qwen::load(config, weights, known.context_tokens, file)?;
-    known.with(Box::new(model), tokenizer, threads::observed(), file)
+    known.with(Box::new(model), tokenizer, placement, file)
 }
 
 /// What is known of a model beside its weights.

@@ -4,6 +4,7 @@ pub mod anemll;
 pub mod continuation;
 pub mod decode;
 pub mod detokenizer;
+pub mod device;
 pub mod embedded;
 pub mod error;
 pub mod gguf;
@@ -208,11 +209,13 @@ impl LocalBackend {
                     requested: "cpu-and-neural-engine".to_owned(),
                     observed: None,
                 },
+                BackendKind::Candle => device::requested(settings.device),
                 _ => threads::requested(),
             },
             clock: Clock::default(),
         };
-        let load = Arc::new(move || loader::load(&source, context_tokens));
+        let device = settings.device;
+        let load = Arc::new(move || loader::load(&source, context_tokens, device));
         Ok(Self {
             descriptor,
             worker: Worker::start(load, options, health)?,

@@ -26,6 +26,7 @@ pub struct Qwen {
     layers: Vec<Layer>,
     norm: Tensor,
     head: QMatMul,
+    device: Device,
     /// `[positions, head_dim / 2]` each.
     cosine: Tensor,
     sine: Tensor,
@@ -78,7 +79,7 @@ impl Qwen {
         } else {
             embedding.clone()
         };
-        let (cosine, sine) = rotary_table(&config, context_tokens)
+        let (cosine, sine) = rotary_table(&config, context_tokens, weights.device())
             .map_err(|error| LoadError::candle(file, "making the rotary table", &error))?;
         Ok(Self {
             config,
@@ -87,6 +88,7 @@ impl Qwen {
             layers,
             norm,
             head,
+            device: weights.device().clone(),
             cosine,
             sine,
         })
@@ -101,11 +103,13 @@ impl Qwen {
         let start = sequence.len();
         let count = tokens.len();
         sequence.reserve(count)?;
-        let ids = Tensor::new(tokens, &Device::Cpu)?;
+        let ids = Tensor::new(tokens, &self.device)?;
         let mut x = self.embedding.embedding(&ids)?;
         let cosine = self.cosine.narrow(0, start, count)?;
         let sine = self.sine.narrow(0, start, count)?;
-        let mask = (count > 1).then(|| causal_mask(start, count)).transpose()?;
+        let mask = (count > 1)
+            .then(|| causal_mask(start, count, &self.device))
+            .transpose()?;
         let last = self.layers.len() - 1;
         for (index, layer) in self.layers.iter().enumerate() {
             let h = rms_norm(&x, &layer.attention_norm, self.epsilon())?;
@@ -134,7 +138,12 @@ impl Qwen {
         }
         if let Some(scores) = scores {
             let h = rms_norm(&x, &self.norm, self.epsilon())?;
-            let logits = self.head.forward(&h)?.contiguous()?;
+            // Nothing is copied here where they are in the processor's memory already.
+            let logits = self
+                .head
+                .forward(&h)?
+                .contiguous()?
+                .to_device(&Device::Cpu)?;
             let (storage, layout) = logits.storage_and_layout();
             let Storage::Cpu(storage) = &*storage else {
                 candle_core::bail!("the logits are not in the processor's memory");
@@ -215,11 +224,12 @@ impl Qwen {
 
 impl LanguageModel for Qwen {
     fn sequence(&mut self) -> std::result::Result<Sequence, GenerateError> {
-        Ok(Sequence::in_tensors(KvShape {
+        let shape = KvShape {
             layers: self.config.layers,
             heads: self.config.kv_heads,
             head_dim: self.config.head_dim,
-        }))
+        };
+        Ok(Sequence::in_tensors(shape, &self.device))
     }
 
     fn forward(
@@ -288,13 +298,17 @@ impl Layer {
 }
 
 /// Cosines and sines by position, in float32 throughout as transformers computes them.
-fn rotary_table(config: &ModelConfig, positions: usize) -> Result<(Tensor, Tensor)> {
+fn rotary_table(
+    config: &ModelConfig,
+    positions: usize,
+    device: &Device,
+) -> Result<(Tensor, Tensor)> {
     let half = config.head_dim / 2;
     let frequencies: Vec<f32> = (0..half)
         .map(|i| 1.0 / (config.rope_theta as f32).powf(2.0 * i as f32 / config.head_dim as f32))
         .collect();
-    let frequencies = Tensor::from_vec(frequencies, (1, half), &Device::Cpu)?;
-    let angles = Tensor::arange(0, positions as u32, &Device::Cpu)?
+    let frequencies = Tensor::from_vec(frequencies, (1, half), device)?;
+    let angles = Tensor::arange(0, positions as u32, device)?
         .to_dtype(candle_core::DType::F32)?
         .reshape((positions, 1))?
         .broadcast_mul(&frequencies)?;
@@ -302,11 +316,11 @@ fn rotary_table(config: &ModelConfig, positions: usize) -> Result<(Tensor, Tenso
 }
 
 /// `[count, start + count]`: 0 where the token may look, minus infinity where not.
-fn causal_mask(start: usize, count: usize) -> Result<Tensor> {
+fn causal_mask(start: usize, count: usize, device: &Device) -> Result<Tensor> {
     let length = start + count;
     let mut mask = vec![0f32; count * length];
     for (row, allowed) in mask.chunks_mut(length).zip(start + 1..) {
         row[allowed..].fill(f32::NEG_INFINITY);
     }
-    Tensor::from_vec(mask, (count, length), &Device::Cpu)
+    Tensor::from_vec(mask, (count, length), device)
 }

@@ -48,6 +48,7 @@ enum Storage {
 #[derive(Debug)]
 struct Tensors {
     shape: KvShape,
+    device: Device,
     capacity: usize,
     /// By layer: keys and values, each `[heads, capacity, head_dim]`.
     layers: Vec<(Tensor, Tensor)>,
@@ -93,13 +94,14 @@ impl Drop for StateHandle {
 }
 
 impl Sequence {
-    /// An empty one in candle's memory.
+    /// An empty one in the memory of candle's `device`.
     #[must_use]
-    pub fn in_tensors(shape: KvShape) -> Self {
+    pub fn in_tensors(shape: KvShape, device: &Device) -> Self {
         Self {
             tokens: Vec::new(),
             storage: Storage::Tensors(Tensors {
                 shape,
+                device: device.clone(),
                 capacity: 0,
                 layers: Vec::new(),
             }),
@@ -206,6 +208,7 @@ impl Sequence {
         };
         let mut copy = Tensors {
             shape: tensors.shape,
+            device: tensors.device.clone(),
             capacity: tensors.capacity,
             layers: tensors.layers.clone(),
         };
@@ -239,7 +242,7 @@ impl Tensors {
         let shape = self.shape;
         let fresh = || {
             let dims = (shape.heads, capacity, shape.head_dim);
-            Tensor::zeros(dims, DType::F32, &Device::Cpu)
+            Tensor::zeros(dims, DType::F32, &self.device)
         };
         let moved = |old: Option<&Tensor>| {
             let new = fresh()?;
@@ -298,7 +301,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_written_stays_through_growth_rewinding_and_copying() {
-        let mut sequence = Sequence::in_tensors(SHAPE);
+        let mut sequence = Sequence::in_tensors(SHAPE, &Device::Cpu);
         let tokens: Vec<u32> = (0..600).collect();
         for block in tokens.chunks(7) {
             write(&mut sequence, block);

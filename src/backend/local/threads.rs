@@ -74,9 +74,3 @@ pub unsafe fn limit(threads: Option<usize>) {
         unsafe { std::env::set_var(variable, threads.to_string()) };
     }
 }
-
-/// How many threads the arithmetic may use.
-#[must_use]
-pub fn count() -> usize {
-    candle_core::utils::get_num_threads()
-}

@@ -23,6 +23,9 @@ pub const FLOAT32_BYTES: usize = 96 << 20;
 
 /// A source of tensors.
 pub trait Weights {
+    /// Where tensors are read to.
+    fn device(&self) -> &Device;
+
     /// Elements in all tensors.
     fn elements(&self) -> usize;
 
@@ -43,6 +46,10 @@ pub trait Weights {
 }
 
 impl<R: Read + Seek> Weights for Gguf<R> {
+    fn device(&self) -> &Device {
+        Gguf::device(self)
+    }
+
     fn elements(&self) -> usize {
         Gguf::elements(self)
     }
@@ -55,7 +62,7 @@ impl<R: Read + Seek> Weights for Gguf<R> {
         let small = self.elements() * size_of::<f32>() <= FLOAT32_BYTES;
         let tensor = self.tensor(name, &[rows, columns])?;
         let matrix = if small {
-            tensor.dequantize(&Device::Cpu).map(QMatMul::Tensor)
+            tensor.dequantize(self.device()).map(QMatMul::Tensor)
         } else {
             QMatMul::from_arc(Arc::new(tensor))
         };
@@ -64,7 +71,7 @@ impl<R: Read + Seek> Weights for Gguf<R> {
 
     fn vector(&mut self, name: &str, length: usize) -> Result<Tensor, LoadError> {
         self.tensor(name, &[length])?
-            .dequantize(&Device::Cpu)
+            .dequantize(self.device())
             .map_err(|error| LoadError::candle(self.file(), name, &error))
     }
 }
@@ -75,18 +82,21 @@ pub struct Safetensors {
     shards: Vec<BufferedSafetensors>,
     /// Hugging Face's tensor names to shards.
     shard_of: HashMap<String, usize>,
+    device: Device,
 }
 
 impl Safetensors {
-    /// Reads `model.safetensors`, or every shard that `model.safetensors.index.json` names.
+    /// Reads `model.safetensors`, or every shard that `model.safetensors.index.json` names. Tensors
+    /// go onto `device`.
     ///
     /// # Errors
     /// [`LoadError`] when a file is missing, unreadable or malformed.
-    pub fn open(folder: &Path) -> Result<Self, LoadError> {
+    pub fn open(folder: &Path, device: &Device) -> Result<Self, LoadError> {
         let mut opened = Self {
             folder: folder.display().to_string(),
             shards: Vec::new(),
             shard_of: HashMap::new(),
+            device: device.clone(),
         };
         for shard in shard_names(folder)? {
             let path = folder.join(&shard);
@@ -119,13 +129,17 @@ impl Safetensors {
             );
             return Err(LoadError::malformed(&self.folder, fact));
         }
-        view.load(&Device::Cpu)
+        view.load(&self.device)
             .and_then(|tensor| tensor.to_dtype(DType::F32))
             .map_err(failed)
     }
 }
 
 impl Weights for Safetensors {
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
     fn elements(&self) -> usize {
         let count = |shard: &BufferedSafetensors| -> usize {
             let tensors = shard.tensors();

@@ -9,6 +9,7 @@ use tandem::backend::local::ModelSource;
 use tandem::backend::local::error::{LoadError, LoadErrorKind};
 use tandem::backend::local::gguf::Gguf;
 use tandem::backend::local::loader::load;
+use tandem::config::ComputeDevice;
 
 use super::{CONTEXT, fixture};
 
@@ -21,7 +22,7 @@ fn load_bytes(bytes: &[u8]) -> Result<(), LoadError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("damaged.gguf");
     fs::write(&path, bytes).unwrap();
-    load(&ModelSource::Gguf(path), CONTEXT).map(drop)
+    load(&ModelSource::Gguf(path), CONTEXT, ComputeDevice::Cpu).map(drop)
 }
 
 fn assert_tells(error: &LoadError) {
@@ -140,9 +141,13 @@ fn a_folder_whose_parts_do_not_fit_is_told_by_what_is_wrong() {
         let path = folder.path().join(file);
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, change(text)).unwrap();
-        let error = load(&ModelSource::Folder(folder.path().into()), CONTEXT)
-            .map(drop)
-            .unwrap_err();
+        let error = load(
+            &ModelSource::Folder(folder.path().into()),
+            CONTEXT,
+            ComputeDevice::Cpu,
+        )
+        .map(drop)
+        .unwrap_err();
         assert_tells(&error);
         error.fact
     };

@@ -14,6 +14,7 @@ use tandem::backend::local::kv_cache::KvCache;
 use tandem::backend::local::loader::{Loaded, load};
 use tandem::backend::local::sampler::Scores;
 use tandem::backend::local::sequence::Sequence;
+use tandem::config::ComputeDevice;
 use tandem::inference::{
     ChatTask, CompleteTask, CompletionShape, FinishReason, Message, Role, Sampling,
 };
@@ -190,7 +191,7 @@ struct MiniCase {
 fn tandem_mini_answers_as_it_was_shipped() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tandem-mini/golden.json");
     let golden: MiniGolden = serde_json::from_slice(&fs::read(golden).unwrap()).unwrap();
-    let mut loaded = load(&ModelSource::embedded(), 1024).unwrap();
+    let mut loaded = load(&ModelSource::embedded(), 1024, ComputeDevice::Cpu).unwrap();
     for case in &golden.cases {
         let task = CompleteTask {
             path: case.path.clone(),

@@ -15,6 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use candle_core::Device;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
@@ -98,7 +99,7 @@ impl ReferenceRuntime {
             ));
         }
         let cache = declared.cache.map(|shape| (declared.cache_name, shape));
-        let mut tensors = Safetensors::open(weights)?;
+        let mut tensors = Safetensors::open(weights, &Device::Cpu)?;
         if tensors.elements() * size_of::<f32>() <= FLOAT32_BYTES {
             threads::stay_on_this_one();
         }
