@@ -173,7 +173,10 @@ fn a_gpu_that_is_not_built_in_is_refused_where_it_is_chosen_and_another_answers(
         assert_eq!((row["requested"].as_str(), code), (Some(gpu), Some(1)));
         assert_eq!(outcomes(row), [("initialization", "failed")]);
         let next_step = row["checks"][0]["next_step"].as_str().unwrap();
-        assert!(next_step.contains(&format!("--features {gpu}")), "{next_step}");
+        assert!(
+            next_step.contains(&format!("--features {gpu}")),
+            "{next_step}"
+        );
         let embedded = outcomes(self::row(&report, "embedded", None));
         assert!(embedded.contains(&("generation", "passed")), "{embedded:?}");
     }
