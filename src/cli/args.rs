@@ -216,6 +216,10 @@ pub struct DoctorArgs {
     /// Print JSON, for reports
     #[arg(long)]
     pub json: bool,
+    /// Also write what a bug report needs into this new file: the report, the configuration and the
+    /// end of the log, without keys
+    #[arg(long, value_name = "FILE.zip")]
+    pub report: Option<PathBuf>,
 }
 
 /// What computes a model, by its name.

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anstyle::Style;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::Globals;
 use super::edge::{self, Surroundings};
@@ -17,23 +17,12 @@ use crate::config::{Configuration, Layers, starting_file};
 /// Every key, its value and its origin. Claude's key itself is never shown.
 pub fn show(globals: &Globals, surroundings: &Surroundings, json: bool) -> Result<Exit, Failure> {
     let layers = governed(globals, surroundings)?;
-    let explained = layers.explain();
-    let key = layers.key_origin();
     if json {
-        let keys: serde_json::Map<_, _> = explained
-            .iter()
-            .map(|line| {
-                let origins: Vec<_> = line.origins.iter().map(ToString::to_string).collect();
-                let entry = json!({ "value": line.value, "origins": origins });
-                (line.key.clone(), entry)
-            })
-            .collect();
-        output::print_json(&json!({
-            "keys": keys,
-            "claude_key": key.map(|origin| origin.to_string()),
-        }))?;
+        output::print_json(&explained(&layers))?;
         return Ok(Exit::Done);
     }
+    let explained = layers.explain();
+    let key = layers.key_origin();
     let dim = Style::new().dimmed();
     let mut text = String::new();
     for line in &explained {
@@ -53,6 +42,23 @@ pub fn show(globals: &Globals, surroundings: &Surroundings, json: bool) -> Resul
     let _ = writeln!(text, "Claude's key: {key}");
     output::print_styled(&text)?;
     Ok(Exit::Done)
+}
+
+/// Every key, its value and its origin, and where Claude's key comes from.
+pub fn explained(layers: &Layers) -> Value {
+    let keys: serde_json::Map<_, _> = layers
+        .explain()
+        .iter()
+        .map(|line| {
+            let origins: Vec<_> = line.origins.iter().map(ToString::to_string).collect();
+            let entry = json!({ "value": line.value, "origins": origins });
+            (line.key.clone(), entry)
+        })
+        .collect();
+    json!({
+        "keys": keys,
+        "claude_key": layers.key_origin().map(|origin| origin.to_string()),
+    })
 }
 
 /// Where the configuration is read from, one file a line: the user's own first, then the projects'.

@@ -22,7 +22,8 @@ pub struct Surroundings {
     variables: Vec<(OsString, OsString)>,
     /// The folder that relative paths mean.
     pub folder: PathBuf,
-    home: Option<PathBuf>,
+    /// The user's home folder.
+    pub home: Option<PathBuf>,
     config_folder: Option<PathBuf>,
     /// Where what is spent is kept.
     pub state_folder: Option<PathBuf>,

@@ -1,6 +1,6 @@
 //! `tandem doctor`, by the real program: what it says works has been tried.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -180,4 +180,46 @@ fn a_gpu_that_is_not_built_in_is_refused_where_it_is_chosen_and_another_answers(
         let embedded = outcomes(self::row(&report, "embedded", None));
         assert!(embedded.contains(&("generation", "passed")), "{embedded:?}");
     }
+}
+
+#[test]
+fn a_bug_report_is_one_file_without_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log.txt");
+    fs::write(&log, "WARN something\n").unwrap();
+    let place = folder.path().join("report.zip");
+    let log_file = log.to_str().unwrap();
+    let args = ["--report", place.to_str().unwrap(), "--log-file", log_file];
+    let home = folder.path().join("somebody");
+    fs::create_dir(&home).unwrap();
+    let run = || {
+        Command::new(env!("CARGO_BIN_EXE_tandem"))
+            .arg("doctor")
+            .args(args)
+            .env_clear()
+            .env("HOME", &home)
+            .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
+            .env("USERPROFILE", &home)
+            .env("APPDATA", &home)
+            .env("ANTHROPIC_API_KEY", "sk-ant-secret")
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    };
+    assert_eq!(run().status.code(), Some(0));
+    let mut archive = zip::ZipArchive::new(File::open(&place).unwrap()).unwrap();
+    let mut names = Vec::new();
+    for index in 0..archive.len() {
+        let mut file = archive.by_index(index).unwrap();
+        let text = std::io::read_to_string(&mut file).unwrap();
+        assert!(!text.contains("sk-ant"), "{text}");
+        assert!(!text.contains("somebody"), "{text}");
+        names.push(file.name().unwrap().into_owned());
+    }
+    assert_eq!(names, ["doctor.json", "configuration.json", "log.txt"]);
+    // What is there already is not written over.
+    let again = run();
+    assert_eq!(again.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("Name another file"));
 }

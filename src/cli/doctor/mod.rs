@@ -1,5 +1,7 @@
 //! `tandem doctor`: tries every backend and tells what was seen.
 
+mod archive;
+
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
@@ -8,7 +10,7 @@ use super::args::{DoctorArgs, Globals};
 use super::edge::{self, Surroundings};
 use super::exit::{Exit, Failure};
 use super::output::{self, styled};
-use super::{logging, model};
+use super::{configuration, logging, model};
 use crate::backend::local::threads;
 use crate::config::Mode;
 use crate::doctor::{Check, Examination, Outcome, Report, Step};
@@ -43,6 +45,17 @@ pub fn run(
         claude_allowed: settings.mode != Mode::LocalOnly,
     }
     .report();
+    if let Some(place) = &args.report {
+        let report = serde_json::to_value(&report)
+            .map_err(|error| Failure::failed(format!("the report is no JSON: {error}.")))?;
+        let contents = archive::Contents {
+            report: &report,
+            configuration: &configuration::explained(&layers),
+            log: settings.log.file.as_deref(),
+            home: surroundings.home.as_deref(),
+        };
+        archive::write(&surroundings.folder.join(place), &contents)?;
+    }
     if args.json {
         output::print_json(&report)?;
     } else {
