@@ -128,7 +128,7 @@ pub(super) fn whole(source: &ModelSource, kind: BackendKind, device: ComputeDevi
     row
 }
 
-/// A GPU that was not chosen: tried with the whole model at `model`, where this build can.
+/// A GPU that no row of a model tells about: tried with the whole model at `model`, where this build can.
 pub(super) fn gpu(model: Option<&Path>, gpu: ComputeDevice) -> Row {
     let name = gpu.as_str();
     let mut row = Row::new(name, false);

@@ -86,7 +86,8 @@ pub struct Measured {
 /// One backend.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// Its name, or that of the GPU it computes on: `core-ml`, `candle`, `embedded`, `metal`, `cuda`, `claude`, `server`, `adapters`.
+    /// Its name, or that of the GPU it computes on: `core-ml`, `candle`, `embedded`, `metal`, `cuda`,
+    /// `claude`, `server`, `adapters`.
     pub backend: String,
     /// What runs it, where there is a choice.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -188,8 +189,11 @@ impl Examination<'_> {
         }
         let whole = self.model.filter(|_| bundle.is_none());
         let gpus = [ComputeDevice::Metal, ComputeDevice::Cuda];
-        for gpu in gpus.into_iter().filter(|gpu| *gpu != self.device) {
-            rows.push(local::gpu(whole, gpu));
+        for gpu in gpus {
+            // The whole model's own row has told about the device that was chosen for it.
+            if whole.is_none() || gpu != self.device {
+                rows.push(local::gpu(whole, gpu));
+            }
         }
         rows.push(others::claude(
             self.claude_key.as_deref(),

@@ -164,7 +164,7 @@ fn a_runtime_that_is_not_here_is_told_and_counts_only_if_asked_for() {
 
 #[test]
 #[cfg(not(any(feature = "metal", feature = "cuda")))]
-fn a_gpu_that_is_not_built_in_is_refused_where_it_is_chosen_and_another_answers() {
+fn a_gpu_that_is_not_built_in_fails_where_it_is_chosen_and_the_embedded_model_works() {
     let model = fixture("qwen3-tiny.gguf");
     for gpu in ["metal", "cuda"] {
         let device = format!("local.device={gpu}");
@@ -222,4 +222,19 @@ fn a_bug_report_is_one_file_without_keys() {
     let again = run();
     assert_eq!(again.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&again.stderr).contains("Name another file"));
+}
+
+#[test]
+#[cfg(not(any(feature = "metal", feature = "cuda")))]
+fn a_gpu_that_is_chosen_has_its_row_without_a_model_to_try_on_it() {
+    let bundle = fixture("anemll-tiny/anemll");
+    for model in [None, Some(bundle.as_path())] {
+        for gpu in ["metal", "cuda"] {
+            let device = format!("local.device={gpu}");
+            let (report, code) = doctor(model, &["--set", &device]);
+            let row = row(&report, gpu, None);
+            assert_eq!(outcomes(row), [("initialization", "skipped")], "{model:?}");
+            assert_eq!((row["matters"].as_bool(), code), (Some(false), Some(0)));
+        }
+    }
 }

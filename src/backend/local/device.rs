@@ -3,9 +3,11 @@
 //! Nothing is chosen silently, and nothing falls back: a GPU that is not there is an error, and the
 //! router asks someone else.
 
+use std::panic::catch_unwind;
+
 use candle_core::{Device, DeviceLocation};
 
-use super::error::{LoadError, LoadErrorKind};
+use super::error::{LoadError, LoadErrorKind, first_line};
 use super::threads;
 use crate::config::ComputeDevice;
 use crate::inference::Placement;
@@ -15,15 +17,14 @@ use crate::inference::Placement;
 /// # Errors
 /// When this build cannot compute on it, or the machine does not have it.
 pub fn open(device: ComputeDevice) -> Result<Device, LoadError> {
-    let (name, built_in, opened) = match device {
+    let first: fn() -> candle_core::Result<Device> = match device {
         ComputeDevice::Cpu => return Ok(Device::Cpu),
-        ComputeDevice::Metal => ("metal", cfg!(feature = "metal"), Device::new_metal(0)),
-        ComputeDevice::Cuda => ("cuda", cfg!(feature = "cuda"), Device::new_cuda(0)),
+        ComputeDevice::Metal => || Device::new_metal(0),
+        ComputeDevice::Cuda => || Device::new_cuda(0),
     };
-    opened.map_err(|error| {
-        let (fact, next_step) = if built_in {
-            let reason = error.to_string();
-            let reason = reason.lines().next().unwrap_or_default();
+    let name = device.as_str();
+    guarded(first).map_err(|reason| {
+        let (fact, next_step) = if is_built_in(device) {
             (
                 format!("the device cannot be opened ({reason})"),
                 "Check the driver, or set `local.device` to cpu.".to_owned(),
@@ -44,6 +45,15 @@ pub fn open(device: ComputeDevice) -> Result<Device, LoadError> {
             next_step,
         }
     })
+}
+
+/// What `open` gives, or why it gives nothing. candle 0.11 takes Metal's first device out of the list
+/// of all without looking whether there is one, and panics on a Mac without a GPU, as virtual ones are.
+fn guarded(open: fn() -> candle_core::Result<Device>) -> Result<Device, String> {
+    match catch_unwind(open) {
+        Ok(opened) => opened.map_err(|error| first_line(&error)),
+        Err(_) => Err("there is none, or its driver failed".to_owned()),
+    }
 }
 
 /// Whether this build can compute on it at all.
@@ -98,5 +108,12 @@ mod tests {
             let feature = format!("--features {}", device.as_str());
             assert!(error.next_step.contains(&feature), "{error}");
         }
+    }
+
+    #[test]
+    fn a_list_without_devices_is_an_error_and_no_panic() {
+        let error = guarded(|| Ok(Vec::new().swap_remove(0))).unwrap_err();
+        assert!(error.contains("there is none"), "{error}");
+        assert!(matches!(guarded(|| Ok(Device::Cpu)), Ok(Device::Cpu)));
     }
 }
