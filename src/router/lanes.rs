@@ -63,10 +63,13 @@ impl<G> Lane<G> {
     }
 
     fn status(&self) -> BackendStatus {
+        // Let go of before the backend is asked: it may publish its health under the lock that its
+        // placement is behind.
+        let health = self.health.borrow().clone();
         BackendStatus {
             kind: self.descriptor.kind,
             model: self.descriptor.model.clone(),
-            health: self.health.borrow().clone(),
+            health,
             breaker: self.breaker.state().as_str(),
             placement: (self.placement)(),
         }

@@ -202,3 +202,64 @@ fn an_editors_completion_comes_from_a_bundles_components() {
     program.notify("exit", &Value::Null);
     assert_eq!(program.end(), (0, String::new()));
 }
+
+#[test]
+#[cfg(not(any(feature = "metal", feature = "cuda")))]
+fn the_embedded_model_answers_an_editor_whose_gpu_is_not_built_in() {
+    let model = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/qwen3-tiny.gguf"
+    );
+    for gpu in ["metal", "cuda"] {
+        let device = format!("local.device={gpu}");
+        let mut program = Program::start(&[
+            "lsp",
+            "--model",
+            model,
+            "--set",
+            &device,
+            "--mode",
+            "local-only",
+        ]);
+        program.handshake();
+        let text = "def total(items):\n    result = 0\n    for item in items:\n        result += ";
+        let document =
+            json!({"uri": "untitled:a", "languageId": "python", "version": 1, "text": text});
+        program.notify("textDocument/didOpen", &json!({"textDocument": document}));
+        let result = program.call(
+            1,
+            "textDocument/inlineCompletion",
+            &json!({
+                "textDocument": {"uri": "untitled:a"},
+                "position": {"line": 3, "character": 18},
+                "context": {"triggerKind": 1},
+            }),
+        );
+        let inserted = result["items"][0]["insertText"].as_str().unwrap();
+        assert!(inserted.len() > "        result += ".len(), "{inserted:?}");
+        let feature = format!("--features {gpu}");
+        let refused = |message: &Value| {
+            let told = &message["params"]["message"];
+            told.as_str().is_some_and(|told| told.contains(&feature))
+        };
+        // The answer does not wait for the model that fails to load.
+        while !program.told.iter().any(refused) {
+            let message = program.receive().unwrap();
+            program.told.push(message);
+        }
+        program.call(2, "shutdown", &Value::Null);
+        let told = program.told.iter().map(|message| &message["params"]);
+        let answered: Vec<&Value> = told
+            .filter(|params| params["reason"].is_string())
+            .map(|params| &params["backend"])
+            .collect();
+        assert!(!answered.is_empty(), "{gpu}: {:?}", program.told);
+        assert!(
+            answered.iter().all(|backend| **backend == "embedded"),
+            "{gpu}: {:?}",
+            program.told
+        );
+        program.notify("exit", &Value::Null);
+        assert_eq!(program.end().0, 0);
+    }
+}
