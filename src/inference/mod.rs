@@ -89,7 +89,8 @@ pub trait Backend: Send + Sync + 'static {
     /// What this backend is.
     fn descriptor(&self) -> &Descriptor;
 
-    /// Its state now and from now on.
+    /// Its state now and from now on. A borrow of it must not be held while the backend is asked
+    /// anything: it may publish under a lock of its own.
     fn health(&self) -> watch::Receiver<Health>;
 
     /// Where its model runs; `None` for a backend that has none on this machine.

@@ -94,6 +94,25 @@ impl Program {
         self.notify("initialized", &json!({}));
     }
 
+    /// Opens a document and gets a completion, whatever it is, at its end.
+    fn completes_a_sum(&mut self) {
+        let text = "def total(items):\n    result = 0\n    for item in items:\n        result += ";
+        let document =
+            json!({"uri": "untitled:a", "languageId": "python", "version": 1, "text": text});
+        self.notify("textDocument/didOpen", &json!({"textDocument": document}));
+        let result = self.call(
+            1,
+            "textDocument/inlineCompletion",
+            &json!({
+                "textDocument": {"uri": "untitled:a"},
+                "position": {"line": 3, "character": 18},
+                "context": {"triggerKind": 1},
+            }),
+        );
+        let inserted = result["items"][0]["insertText"].as_str().unwrap();
+        assert!(inserted.len() > "        result += ".len(), "{inserted:?}");
+    }
+
     /// The exit code, with what was on stdout besides messages read before, and on stderr.
     fn end(mut self) -> (i32, String) {
         let code = self.child.wait().unwrap().code().unwrap();
@@ -175,20 +194,7 @@ fn an_editors_completion_comes_from_a_bundles_components() {
         "--no-embedded",
     ]);
     program.handshake();
-    let text = "def total(items):\n    result = 0\n    for item in items:\n        result += ";
-    let document = json!({"uri": "untitled:a", "languageId": "python", "version": 1, "text": text});
-    program.notify("textDocument/didOpen", &json!({"textDocument": document}));
-    let result = program.call(
-        1,
-        "textDocument/inlineCompletion",
-        &json!({
-            "textDocument": {"uri": "untitled:a"},
-            "position": {"line": 3, "character": 18},
-            "context": {"triggerKind": 1},
-        }),
-    );
-    let inserted = result["items"][0]["insertText"].as_str().unwrap();
-    assert!(inserted.len() > "        result += ".len(), "{inserted:?}");
+    program.completes_a_sum();
     program.call(2, "shutdown", &Value::Null);
     let answered = program.told.iter().any(|message| {
         let status = &message["params"];
@@ -222,21 +228,7 @@ fn the_embedded_model_answers_an_editor_whose_gpu_is_not_built_in() {
             "local-only",
         ]);
         program.handshake();
-        let text = "def total(items):\n    result = 0\n    for item in items:\n        result += ";
-        let document =
-            json!({"uri": "untitled:a", "languageId": "python", "version": 1, "text": text});
-        program.notify("textDocument/didOpen", &json!({"textDocument": document}));
-        let result = program.call(
-            1,
-            "textDocument/inlineCompletion",
-            &json!({
-                "textDocument": {"uri": "untitled:a"},
-                "position": {"line": 3, "character": 18},
-                "context": {"triggerKind": 1},
-            }),
-        );
-        let inserted = result["items"][0]["insertText"].as_str().unwrap();
-        assert!(inserted.len() > "        result += ".len(), "{inserted:?}");
+        program.completes_a_sum();
         let feature = format!("--features {gpu}");
         let refused = |message: &Value| {
             let told = &message["params"]["message"];
