@@ -8,9 +8,9 @@ use std::time::Duration;
 use tandem::backend::scripted::{Observed, Script, ScriptedBackend};
 use tandem::config::{Mode, Settings};
 use tandem::inference::{
-    BackendKind, ChatTask, CompleteTask, CompletionShape, EditTask, Effort, EmptyReason, ErrorKind,
-    GenerateError, GenerateRequest, Health, Message, Priority, RequestId, Role, RouteReason,
-    Sampling, Task,
+    Backend, BackendKind, ChatTask, CompleteTask, CompletionShape, Descriptor, EditTask, Effort,
+    EmptyReason, ErrorKind, GenerateError, GenerateRequest, Health, Message, Placement, Priority,
+    RequestId, Role, RouteReason, Sampling, Task, TokenStream,
 };
 use tandem::router::{
     Answer, Backends, NoAnswer, Origin, RouteRequest, RoutedEvent, RoutedStream, Router,
@@ -538,4 +538,54 @@ async fn a_decision_is_written_with_its_figures() {
     assert_eq!(decision["tokens"]["completion_tokens"], 2);
     // Some day of the year 2020 or later.
     assert!(decision["at_unix_ms"].as_u64().unwrap() > 1_577_836_800_000);
+}
+
+/// Publishes its health while it is asked where it runs, as a worker may on its own thread.
+struct Publishing {
+    descriptor: Descriptor,
+    health: watch::Sender<Health>,
+}
+
+impl Backend for Publishing {
+    fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    fn placement(&self) -> Option<Placement> {
+        self.health.send_replace(Health::Loading);
+        Some(Placement::default())
+    }
+
+    fn generate(&self, _: GenerateRequest, _: CancellationToken) -> TokenStream {
+        TokenStream::failed(GenerateError::cancelled())
+    }
+}
+
+#[test]
+fn the_status_holds_nothing_that_a_backend_needs_to_publish() {
+    let backend = Publishing {
+        descriptor: Descriptor {
+            kind: BackendKind::Candle,
+            model: "publishing".to_owned(),
+            context_tokens: 4096,
+        },
+        health: watch::Sender::new(Health::Unloaded),
+    };
+    let backends = Backends {
+        local: Some(Arc::new(backend)),
+        ..Backends::default()
+    };
+    let (_settings, settings) = watch::channel(Arc::default());
+    let (done, told) = std::sync::mpsc::channel();
+    // On a thread of its own, since what is looked for is a thread that never comes back.
+    std::thread::spawn(move || {
+        let before = Router::new(settings, backends).status().remove(0).health;
+        let _ = done.send(before);
+    });
+    let before = told.recv_timeout(Duration::from_secs(60));
+    assert_eq!(before, Ok(Health::Unloaded));
 }
