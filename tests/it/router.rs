@@ -586,6 +586,6 @@ fn the_status_holds_nothing_that_a_backend_needs_to_publish() {
         let before = Router::new(settings, backends).status().remove(0).health;
         let _ = done.send(before);
     });
-    let before = told.recv_timeout(Duration::from_secs(60));
+    let before = told.recv_timeout(Duration::from_mins(1));
     assert_eq!(before, Ok(Health::Unloaded));
 }
