@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use tandem::backend::local::{LocalBackend, ModelSource, threads};
 use tandem::config::{BundleRuntime, LocalSettings};
 use tandem::inference::{
-    Backend, CompleteTask, CompletionShape, Effort, Event, GenerateRequest, Priority, RequestId,
-    Sampling, Task, Usage,
+    Backend, ClientId, CompleteTask, CompletionShape, Effort, Event, GenerateRequest, Priority,
+    RequestId, Sampling, Task, Usage,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -93,6 +93,7 @@ async fn ask(backend: &LocalBackend, typed: usize, max_tokens: usize) -> anyhow:
         shape: CompletionShape::Auto,
     };
     let request = GenerateRequest {
+        client: ClientId::default(),
         id: RequestId::next(),
         task: Task::Complete(task),
         sampling: Sampling::GREEDY,

@@ -16,8 +16,8 @@ use super::output;
 use super::progress::Progress;
 use crate::app::App;
 use crate::inference::{
-    ChatTask, Effort, FinishReason, GenerateRequest, Message, Priority, RequestId, Role, Sampling,
-    Task,
+    ChatTask, ClientId, Effort, FinishReason, GenerateRequest, Message, Priority, RequestId, Role,
+    Sampling, Task,
 };
 use crate::router::{Answer, NoAnswer, Origin, RouteRequest, RoutedEvent, RoutedStream};
 
@@ -65,6 +65,7 @@ pub async fn run(app: App, surroundings: &Surroundings, args: AskArgs) -> Result
     }
     let request = RouteRequest {
         generate: GenerateRequest {
+            client: ClientId::default(),
             id: RequestId::next(),
             task: Task::Chat(ChatTask {
                 system: Some(SYSTEM.to_owned()),

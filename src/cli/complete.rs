@@ -18,8 +18,8 @@ use super::{language, output};
 use crate::app::App;
 use crate::config::Settings;
 use crate::inference::{
-    BackendKind, CompleteTask, CompletionShape, Effort, EmptyReason, GenerateRequest, Priority,
-    RequestId, Sampling, Task,
+    BackendKind, ClientId, CompleteTask, CompletionShape, Effort, EmptyReason, GenerateRequest,
+    Priority, RequestId, Sampling, Task,
 };
 use crate::router::{Answer, NoAnswer, Origin, RouteRequest};
 
@@ -222,6 +222,7 @@ fn request(
     });
     RouteRequest {
         generate: GenerateRequest {
+            client: ClientId::default(),
             id: RequestId::next(),
             task,
             sampling: Sampling::GREEDY,

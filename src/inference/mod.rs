@@ -8,6 +8,7 @@ mod error;
 mod health;
 mod reason;
 mod request;
+mod statistics;
 mod stream;
 
 use tokio::sync::watch;
@@ -17,9 +18,10 @@ pub use error::{ErrorKind, GenerateError};
 pub use health::{Health, Placement, Speed};
 pub use reason::{Attribution, EmptyReason, RouteReason};
 pub use request::{
-    ChatTask, CompleteTask, CompletionShape, EditTask, Effort, GenerateRequest, Message, Priority,
-    RequestId, Role, Sampling, Snippet, Task,
+    ChatTask, ClientId, CompleteTask, CompletionShape, EditTask, Effort, GenerateRequest, Message,
+    Priority, RequestId, Role, Sampling, Snippet, Task,
 };
+pub use statistics::Statistics;
 pub use stream::{
     Disconnected, Event, EventSender, Finish, FinishReason, Generation, NotSent, TokenStream, Usage,
 };
@@ -95,6 +97,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Where its model runs; `None` for a backend that has none on this machine.
     fn placement(&self) -> Option<Placement> {
+        None
+    }
+
+    /// What it has done so far and holds now; `None` for a backend that does not count.
+    fn statistics(&self) -> Option<Statistics> {
         None
     }
 

@@ -20,11 +20,18 @@ impl RequestId {
     }
 }
 
+/// Whose request it is, among all that share one model: work is shared out between clients, not
+/// between requests. Within one process all are of one client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
+pub struct ClientId(pub u64);
+
 /// A request that a protocol has checked: what follows may trust it.
 #[derive(Debug, Clone)]
 pub struct GenerateRequest {
     /// Its number.
     pub id: RequestId,
+    /// Whose it is. Only whoever serves several sessions has anything to say here.
+    pub client: ClientId,
     /// What to do.
     pub task: Task,
     /// How to choose among tokens.

@@ -15,8 +15,9 @@ use std::time::Duration;
 use tandem::backend::claude::ClaudeBackend;
 use tandem::config::{ApiKey, Settings};
 use tandem::inference::{
-    Backend, ChatTask, CompleteTask, CompletionShape, Effort, Event, Finish, GenerateError,
-    GenerateRequest, Message, Priority, RequestId, Role, Sampling, Task, TokenStream,
+    Backend, ChatTask, ClientId, CompleteTask, CompletionShape, Effort, Event, Finish,
+    GenerateError, GenerateRequest, Message, Priority, RequestId, Role, Sampling, Task,
+    TokenStream,
 };
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -109,6 +110,7 @@ async fn read(mut stream: TokenStream) -> (String, Result<Finish, GenerateError>
 
 fn request(task: Task, effort: Effort) -> GenerateRequest {
     GenerateRequest {
+        client: ClientId::default(),
         id: RequestId::next(),
         task,
         sampling: Sampling::GREEDY,

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tandem::backend::scripted::{Observed, Script, ScriptedBackend};
 use tandem::config::{Mode, Settings};
 use tandem::inference::{
-    Backend, BackendKind, ChatTask, CompleteTask, CompletionShape, Descriptor, EditTask, Effort,
-    EmptyReason, ErrorKind, GenerateError, GenerateRequest, Health, Message, Placement, Priority,
-    RequestId, Role, RouteReason, Sampling, Task, TokenStream,
+    Backend, BackendKind, ChatTask, ClientId, CompleteTask, CompletionShape, Descriptor, EditTask,
+    Effort, EmptyReason, ErrorKind, GenerateError, GenerateRequest, Health, Message, Placement,
+    Priority, RequestId, Role, RouteReason, Sampling, Task, TokenStream,
 };
 use tandem::router::{
     Answer, Backends, NoAnswer, Origin, RouteRequest, RoutedEvent, RoutedStream, Router,
@@ -98,6 +98,7 @@ pub fn failing(kind: BackendKind, error: ErrorKind) -> ScriptedBackend {
 pub fn request(task: Task) -> RouteRequest {
     RouteRequest {
         generate: GenerateRequest {
+            client: ClientId::default(),
             id: RequestId::next(),
             task,
             sampling: Sampling::GREEDY,

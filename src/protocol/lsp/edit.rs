@@ -12,8 +12,8 @@ use tower_lsp::lsp_types::{
 };
 
 use crate::inference::{
-    Attribution, EditTask, Effort, FinishReason, GenerateRequest, Priority, RequestId, Sampling,
-    Task,
+    Attribution, ClientId, EditTask, Effort, FinishReason, GenerateRequest, Priority, RequestId,
+    Sampling, Task,
 };
 use crate::router::{Answer, NoAnswer, Origin, RouteRequest};
 
@@ -196,6 +196,7 @@ pub async fn ask(
     let file = document.file();
     let request = RouteRequest {
         generate: GenerateRequest {
+            client: ClientId::default(),
             id: RequestId::next(),
             task,
             sampling: Sampling::GREEDY,

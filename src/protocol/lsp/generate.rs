@@ -10,8 +10,8 @@ use tower_lsp::lsp_types::{Position, Url};
 
 use crate::config::Settings;
 use crate::inference::{
-    CompleteTask, CompletionShape, Effort, EmptyReason, GenerateRequest, Priority, RequestId,
-    Sampling, Task,
+    ClientId, CompleteTask, CompletionShape, Effort, EmptyReason, GenerateRequest, Priority,
+    RequestId, Sampling, Task,
 };
 use crate::router::{Answer, Origin, RouteRequest};
 
@@ -119,6 +119,7 @@ async fn candidates(server: &Server, place: Place) -> Result<(Cursor, Vec<Answer
     let answers = (0..wanted).map(|index| {
         let request = RouteRequest {
             generate: GenerateRequest {
+                client: ClientId::default(),
                 id: RequestId::next(),
                 task: Task::Complete(CompleteTask::clone(&task)),
                 sampling: match index {

@@ -10,8 +10,8 @@ use super::types::{
 };
 use crate::config::Settings;
 use crate::inference::{
-    ChatTask, CompleteTask, CompletionShape, EditTask, Effort, GenerateRequest, Message, Priority,
-    RequestId, Role, Sampling, Task,
+    ChatTask, ClientId, CompleteTask, CompletionShape, EditTask, Effort, GenerateRequest, Message,
+    Priority, RequestId, Role, Sampling, Task,
 };
 use crate::router::{Origin, RouteRequest};
 
@@ -298,6 +298,7 @@ fn route(
 ) -> RouteRequest {
     RouteRequest {
         generate: GenerateRequest {
+            client: ClientId::default(),
             id: RequestId::next(),
             task,
             sampling,

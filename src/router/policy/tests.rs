@@ -1,7 +1,7 @@
 //! The routing table: every situation there is, and the table of the design as data.
 
 use super::*;
-use crate::inference::{EmptyReason, ErrorKind};
+use crate::inference::{ClientId, EmptyReason, ErrorKind};
 
 const MODES: [Mode; 3] = [Mode::Auto, Mode::LocalOnly, Mode::ClaudeOnly];
 const TASKS: [TaskKind; 3] = [TaskKind::Complete, TaskKind::Chat, TaskKind::Edit];
@@ -204,6 +204,7 @@ fn a_load_is_begun_whenever_the_mode_may_need_it() {
 #[test]
 fn what_was_examined_and_denied_is_never_cleared() {
     let request = |path: &str| GenerateRequest {
+        client: ClientId::default(),
         id: crate::inference::RequestId::next(),
         task: Task::Chat(crate::inference::ChatTask {
             system: None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tandem::backend::local::{LocalBackend, ModelSource};
 use tandem::config::{BundleRuntime, LocalSettings};
 use tandem::inference::{
-    Backend, BackendKind, ChatTask, CompleteTask, CompletionShape, Effort, ErrorKind,
+    Backend, BackendKind, ChatTask, ClientId, CompleteTask, CompletionShape, Effort, ErrorKind,
     GenerateRequest, Health, Message, Priority, RequestId, Role, Sampling, Task,
 };
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,7 @@ pub fn complete(prefix: &str, suffix: &str, max_tokens: usize) -> GenerateReques
 
 fn request(task: Task, max_tokens: usize) -> GenerateRequest {
     GenerateRequest {
+        client: ClientId::default(),
         id: RequestId::next(),
         task,
         sampling: Sampling::GREEDY,

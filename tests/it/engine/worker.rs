@@ -17,7 +17,8 @@ use tandem::backend::local::tokenizer::Tokenizer;
 use tandem::backend::local::window::Window;
 use tandem::backend::local::worker::{Worker, WorkerOptions};
 use tandem::inference::{
-    ErrorKind, Event, FinishReason, GenerateError, GenerateRequest, Health, Priority, TokenStream,
+    ClientId, ErrorKind, Event, FinishReason, GenerateError, GenerateRequest, Health, Priority,
+    TokenStream,
 };
 use tandem::prompt::Vocabulary;
 use tokio_util::sync::CancellationToken;
@@ -165,6 +166,7 @@ impl Rig {
 
 fn ask(max_tokens: usize, priority: Priority) -> GenerateRequest {
     GenerateRequest {
+        client: ClientId::default(),
         priority,
         ..complete("let x = ", "", max_tokens)
     }
