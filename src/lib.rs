@@ -5,6 +5,7 @@ pub mod app;
 pub mod backend;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod doctor;
 pub mod inference;
 pub mod model;

@@ -22,7 +22,7 @@ pub enum Mode {
 }
 
 /// What the portable engine computes on. Never chosen silently.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ComputeDevice {
     /// The processor.
@@ -47,7 +47,7 @@ impl ComputeDevice {
 }
 
 /// What runs a bundle for the Apple Neural Engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum BundleRuntime {
     /// Core ML, by whichever of its two interfaces is healthy and faster; on macOS alone.

@@ -11,6 +11,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("prompt", &["inference"]),
     ("postprocess", &["inference"]),
     ("model", &["config"]),
+    // No backend and no model: what it hosts is given to it.
+    ("daemon", &["inference", "config"]),
     ("telemetry", &["config", "inference"]),
     ("backend", &["inference", "prompt", "model", "config"]),
     (

@@ -1,0 +1,17 @@
+//! One process a user that holds the models, and the backend that reaches it.
+//!
+//! [`server`] hosts backends and [`client`] is one: neither knows what a model is. The folder with the
+//! socket and the locks is a [`Place`], what is said over the socket is in [`wire`].
+
+mod build;
+mod frame;
+mod place;
+mod readiness;
+mod spec;
+pub mod wire;
+
+pub use build::Build;
+pub use frame::{Frame, FrameError, HELLO_LIMIT, LIMIT, read};
+pub use place::{Place, PlaceError};
+pub use readiness::Readiness;
+pub use spec::{ModelSpec, SpecSource};
