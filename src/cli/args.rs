@@ -44,6 +44,9 @@ pub struct Globals {
     /// A model by its name, a GGUF file, or a folder with safetensors or an ANEMLL bundle
     #[arg(long, global = true, value_name = "MODEL")]
     pub model: Option<PathBuf>,
+    /// Load the model in this process instead of sharing one with other sessions
+    #[arg(long, global = true)]
+    pub no_daemon: bool,
     /// Never answer from the model inside this program
     #[arg(long, global = true)]
     pub no_embedded: bool,

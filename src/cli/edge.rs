@@ -11,8 +11,8 @@ use super::args::Globals;
 use super::exit::Failure;
 use crate::app::Places;
 use crate::config::{
-    ConfigError, FILE_VARIABLE, Layer, Layers, LocalOptions, LogFilter, LogOptions, Mode, Options,
-    from_environment, read, user_file,
+    ConfigError, DaemonOptions, FILE_VARIABLE, Layer, Layers, LocalOptions, LogFilter, LogOptions,
+    Mode, Options, from_environment, read, user_file,
 };
 use crate::model::HubEnvironment;
 
@@ -200,6 +200,19 @@ impl Surroundings {
                     model,
                     ..LocalOptions::default()
                 }),
+            );
+        }
+        if globals.no_daemon {
+            let daemon = DaemonOptions {
+                enabled: Some(false),
+                ..DaemonOptions::default()
+            };
+            say(
+                "--no-daemon",
+                Options {
+                    daemon,
+                    ..Options::default()
+                },
             );
         }
         if globals.no_embedded {

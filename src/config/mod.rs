@@ -25,8 +25,8 @@ pub use key::{ApiKey, KeyError};
 pub use layers::{Layer, Layers, Origin, Resolved};
 pub use live::{Configuration, governing};
 pub use options::{
-    ClaudeOptions, CompletionOptions, LocalOptions, LogOptions, Options, PrivacyOptions,
-    is_model_name,
+    ClaudeOptions, CompletionOptions, DaemonOptions, LocalOptions, LogOptions, Options,
+    PrivacyOptions, is_model_name,
 };
 pub use paths::{PROJECT_FILE, read, user_file};
 pub use restricted::{
@@ -35,8 +35,8 @@ pub use restricted::{
 };
 pub use schema::{config_schema, editor_schema, project_schema, starting_file};
 pub use settings::{
-    BundleRuntime, ClaudeSettings, CompletionSettings, ComputeDevice, LocalSettings, LogSettings,
-    Mode, PrivacySettings, Settings,
+    BundleRuntime, ClaudeSettings, CompletionSettings, ComputeDevice, DaemonSettings,
+    LocalSettings, LogSettings, Mode, PrivacySettings, Settings,
 };
 pub use texts::{BaseUrl, LogFilter, ModelName, PathGlob, Program};
 pub use values::{Bytes, Count, Dollars, Off, Span};

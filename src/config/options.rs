@@ -25,6 +25,8 @@ pub struct Options {
     pub mode: Option<Mode>,
     /// The on-device model.
     pub local: LocalOptions,
+    /// The process that holds the model for all sessions.
+    pub daemon: DaemonOptions,
     /// Claude.
     pub claude: ClaudeOptions,
     /// Code completion.
@@ -75,6 +77,20 @@ pub struct LocalOptions {
     /// feature of their name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<ComputeDevice>,
+}
+
+/// The process that holds the model for all sessions of the user.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DaemonOptions {
+    /// Whether sessions share one loaded model, in a process that the first of them starts. Without
+    /// it each session loads its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// That process ends after so long without a session. What holds is what the session that
+    /// started it says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_exit: Option<Span<{ SECOND }, { 30 * DAY }>>,
 }
 
 /// Claude.
@@ -237,6 +253,10 @@ impl Options {
         Self {
             mode: self.mode.or(lower.mode),
             local: self.local.over(lower.local),
+            daemon: DaemonOptions {
+                enabled: self.daemon.enabled.or(lower.daemon.enabled),
+                idle_exit: self.daemon.idle_exit.or(lower.daemon.idle_exit),
+            },
             claude: self.claude.over(lower.claude),
             completion: self.completion.over(lower.completion),
             privacy: PrivacyOptions {

@@ -1,13 +1,14 @@
 //! Options to settings, and back.
 
 use super::options::{
-    ClaudeOptions, CompletionOptions, LocalOptions, LogOptions, Options, PrivacyOptions,
+    ClaudeOptions, CompletionOptions, DaemonOptions, LocalOptions, LogOptions, Options,
+    PrivacyOptions,
 };
 use super::texts::{BaseUrl, LogFilter, ModelName, PathGlob, Program};
 use super::values::{Bytes, Count, Dollars, Span};
 use super::{
-    ApiKey, ClaudeSettings, CompletionSettings, LocalSettings, LogSettings, PrivacySettings,
-    Settings,
+    ApiKey, ClaudeSettings, CompletionSettings, DaemonSettings, LocalSettings, LogSettings,
+    PrivacySettings, Settings,
 };
 
 impl From<Options> for Settings {
@@ -17,6 +18,7 @@ impl From<Options> for Settings {
         Self {
             mode: options.mode.unwrap_or_default(),
             local: local(options.local),
+            daemon: daemon(&options.daemon),
             claude: claude(options.claude),
             completion: completion(options.completion),
             privacy: PrivacySettings {
@@ -50,6 +52,14 @@ fn local(options: LocalOptions) -> LocalSettings {
         embedded: options.embedded.unwrap_or(default.embedded),
         runtime: options.runtime.unwrap_or(default.runtime),
         device: options.device.unwrap_or(default.device),
+    }
+}
+
+fn daemon(options: &DaemonOptions) -> DaemonSettings {
+    let default = DaemonSettings::default();
+    DaemonSettings {
+        enabled: options.enabled.unwrap_or(default.enabled),
+        idle_exit: options.idle_exit.map_or(default.idle_exit, Span::get),
     }
 }
 
@@ -119,6 +129,7 @@ impl From<&Settings> for Options {
         let Settings {
             mode,
             local,
+            daemon,
             claude,
             completion,
             privacy,
@@ -137,6 +148,10 @@ impl From<&Settings> for Options {
                 embedded: Some(local.embedded),
                 runtime: Some(local.runtime),
                 device: Some(local.device),
+            },
+            daemon: DaemonOptions {
+                enabled: Some(daemon.enabled),
+                idle_exit: Some(daemon.idle_exit.into()),
             },
             claude: ClaudeOptions {
                 api_key: None,

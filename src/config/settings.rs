@@ -69,6 +69,8 @@ pub struct Settings {
     pub mode: Mode,
     /// The on-device model.
     pub local: LocalSettings,
+    /// The process that holds the model for all sessions.
+    pub daemon: DaemonSettings,
     /// Claude.
     pub claude: ClaudeSettings,
     /// Code completion.
@@ -103,6 +105,15 @@ pub struct LocalSettings {
     pub runtime: BundleRuntime,
     /// What a GGUF file or a folder with safetensors is computed on.
     pub device: ComputeDevice,
+}
+
+/// The process that holds the model for all sessions of the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DaemonSettings {
+    /// Whether sessions share their models through it.
+    pub enabled: bool,
+    /// It ends after so long without a session.
+    pub idle_exit: Duration,
 }
 
 /// Claude.
@@ -197,6 +208,15 @@ impl Default for LocalSettings {
             embedded: true,
             runtime: BundleRuntime::Auto,
             device: ComputeDevice::Cpu,
+        }
+    }
+}
+
+impl Default for DaemonSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            idle_exit: Duration::from_mins(10),
         }
     }
 }

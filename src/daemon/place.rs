@@ -195,7 +195,8 @@ fn short() -> PathBuf {
     std::env::temp_dir().join("tandem")
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 

@@ -23,7 +23,10 @@ def environment(tmp_path: pathlib.Path) -> dict[str, str]:
     """An environment without the owner's configuration, keys and caches."""
     home = tmp_path / "home"
     home.mkdir()
-    return {"PATH": os.environ["PATH"], "HOME": str(home)}
+    # Without the daemon: nothing may outlive a test.
+    return {
+        "PATH": os.environ["PATH"], "HOME": str(home), "TANDEM_DAEMON_ENABLED": "false"
+    }
 
 
 @pytest.fixture

@@ -30,6 +30,8 @@ impl Home {
         command
             .args(args)
             .env_clear()
+            // Nothing that outlives the test.
+            .env("TANDEM_DAEMON_ENABLED", "false")
             .env("HOME", self.path())
             // Windows cannot start a process without it, nor find a profile without the other.
             .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))

@@ -85,7 +85,7 @@ fn mistakes_name_the_line_the_key_and_the_next_step() {
         ),
         (
             "zzz: 1",
-            "f:1: unknown key `zzz`. Known here: `claude`, `completion`, `local`, `log`, `mode`, \
+            "f:1: unknown key `zzz`. Known here: `claude`, `completion`, `daemon`, `local`, `log`, `mode`, \
              `privacy`.",
         ),
     ] {

@@ -21,6 +21,8 @@ fn doctor(model: Option<&Path>, args: &[&str]) -> (Value, Option<i32>) {
     }
     let output = command
         .env_clear()
+        // Nothing that outlives the test.
+        .env("TANDEM_DAEMON_ENABLED", "false")
         .env("HOME", home.path())
         .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
         .env("USERPROFILE", home.path())
@@ -197,6 +199,8 @@ fn a_bug_report_is_one_file_without_keys() {
             .arg("doctor")
             .args(args)
             .env_clear()
+            // Nothing that outlives the test.
+            .env("TANDEM_DAEMON_ENABLED", "false")
             .env("HOME", &home)
             .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
             .env("USERPROFILE", &home)

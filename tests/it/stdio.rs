@@ -26,6 +26,8 @@ impl Program {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tandem"))
             .args(args)
             .env_clear()
+            // Nothing that outlives the test.
+            .env("TANDEM_DAEMON_ENABLED", "false")
             .env("HOME", home.path())
             .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
             .env("USERPROFILE", home.path())

@@ -12,7 +12,7 @@ use crate::inference::{
 };
 
 /// `message` is written so, and what is written so is read and written the same again.
-fn check<T: Serialize + DeserializeOwned>(message: &T, text: Expect) {
+fn check<T: Serialize + DeserializeOwned>(message: &T, text: &Expect) {
     let written = serde_json::to_string(message).unwrap();
     text.assert_eq(&written);
     let read: T = serde_json::from_str(&written).unwrap();
@@ -65,7 +65,9 @@ fn what_a_session_says() {
             name: "lsp".to_owned(),
             works: true,
         }),
-        expect![[r#"{"say":"hello","protocols":{"min":1,"max":1},"build":{"version":"0.1.0","built_unix_ms":1},"pid":5,"name":"lsp","works":true}"#]],
+        &expect![[
+            r#"{"say":"hello","protocols":{"min":1,"max":1},"build":{"version":"0.1.0","built_unix_ms":1},"pid":5,"name":"lsp","works":true}"#
+        ]],
     );
     check(
         &ToDaemon::Open {
@@ -79,10 +81,18 @@ fn what_a_session_says() {
                 device: ComputeDevice::Cpu,
             },
         },
-        expect![[r#"{"say":"open","model":1,"spec":{"source":{"path":"/m.gguf"},"context_tokens":2,"kv_cache_bytes":3,"idle_unload_ms":4,"runtime":"candle-coreml","device":"cpu"}}"#]],
+        &expect![[
+            r#"{"say":"open","model":1,"spec":{"source":{"path":"/m.gguf"},"context_tokens":2,"kv_cache_bytes":3,"idle_unload_ms":4,"runtime":"candle-coreml","device":"cpu"}}"#
+        ]],
     );
-    check(&ToDaemon::WarmUp { model: 1 }, expect![[r#"{"say":"warm-up","model":1}"#]]);
-    check(&ToDaemon::Cancel { id: 7 }, expect![[r#"{"say":"cancel","id":7}"#]]);
+    check(
+        &ToDaemon::WarmUp { model: 1 },
+        &expect![[r#"{"say":"warm-up","model":1}"#]],
+    );
+    check(
+        &ToDaemon::Cancel { id: 7 },
+        &expect![[r#"{"say":"cancel","id":7}"#]],
+    );
     check(
         &ToDaemon::Report {
             backends: vec![ReportedBackend {
@@ -92,11 +102,18 @@ fn what_a_session_says() {
                 breaker: "closed".to_owned(),
             }],
         },
-        expect![[r#"{"say":"report","backends":[{"kind":"candle","model":"m","health":"healthy","breaker":"closed"}]}"#]],
+        &expect![[
+            r#"{"say":"report","backends":[{"kind":"candle","model":"m","health":"healthy","breaker":"closed"}]}"#
+        ]],
     );
-    check(&ToDaemon::Status, expect![[r#"{"say":"status"}"#]]);
-    check(&ToDaemon::Drain, expect![[r#"{"say":"drain"}"#]]);
-    check(&request(completion()), expect![[r#"{"say":"generate","id":7,"model":1,"request":{"task":{"complete":{"path":"a.rs","language":"rust","prefix":"a","suffix":"b","snippets":[{"path":"c.rs","text":"c"}],"shape":"one-line"}},"sampling":{"temperature":0.0,"top_k":0,"top_p":1.0,"min_p":0.0,"repetition_penalty":1.0,"repeat_last_n":64,"seed":0},"max_tokens":64,"stop":["\n"],"effort":"low","priority":"inline"}}"#]]);
+    check(&ToDaemon::Status, &expect![[r#"{"say":"status"}"#]]);
+    check(&ToDaemon::Drain, &expect![[r#"{"say":"drain"}"#]]);
+    check(
+        &request(completion()),
+        &expect![[
+            r#"{"say":"generate","id":7,"model":1,"request":{"task":{"complete":{"path":"a.rs","language":"rust","prefix":"a","suffix":"b","snippets":[{"path":"c.rs","text":"c"}],"shape":"one-line"}},"sampling":{"temperature":0.0,"top_k":0,"top_p":1.0,"min_p":0.0,"repetition_penalty":1.0,"repeat_last_n":64,"seed":0},"max_tokens":64,"stop":["\n"],"effort":"low","priority":"inline"}}"#
+        ]],
+    );
     check(
         &request(WireTask::Chat {
             system: None,
@@ -105,7 +122,9 @@ fn what_a_session_says() {
                 text: "hi".to_owned(),
             }],
         }),
-        expect![[r#"{"say":"generate","id":7,"model":1,"request":{"task":{"chat":{"system":null,"messages":[{"role":"user","text":"hi"}]}},"sampling":{"temperature":0.0,"top_k":0,"top_p":1.0,"min_p":0.0,"repetition_penalty":1.0,"repeat_last_n":64,"seed":0},"max_tokens":64,"stop":["\n"],"effort":"low","priority":"inline"}}"#]],
+        &expect![[
+            r#"{"say":"generate","id":7,"model":1,"request":{"task":{"chat":{"system":null,"messages":[{"role":"user","text":"hi"}]}},"sampling":{"temperature":0.0,"top_k":0,"top_p":1.0,"min_p":0.0,"repetition_penalty":1.0,"repeat_last_n":64,"seed":0},"max_tokens":64,"stop":["\n"],"effort":"low","priority":"inline"}}"#
+        ]],
     );
     check(
         &request(WireTask::Edit {
@@ -116,7 +135,9 @@ fn what_a_session_says() {
             after: "c".into(),
             instruction: "d".to_owned(),
         }),
-        expect![[r#"{"say":"generate","id":7,"model":1,"request":{"task":{"edit":{"path":null,"language":"","before":"a","selection":"b","after":"c","instruction":"d"}},"sampling":{"temperature":0.0,"top_k":0,"top_p":1.0,"min_p":0.0,"repetition_penalty":1.0,"repeat_last_n":64,"seed":0},"max_tokens":64,"stop":["\n"],"effort":"low","priority":"inline"}}"#]],
+        &expect![[
+            r#"{"say":"generate","id":7,"model":1,"request":{"task":{"edit":{"path":null,"language":"","before":"a","selection":"b","after":"c","instruction":"d"}},"sampling":{"temperature":0.0,"top_k":0,"top_p":1.0,"min_p":0.0,"repetition_penalty":1.0,"repeat_last_n":64,"seed":0},"max_tokens":64,"stop":["\n"],"effort":"low","priority":"inline"}}"#
+        ]],
     );
 }
 
@@ -134,14 +155,16 @@ fn what_the_daemon_says() {
             pid: 5,
             draining: false,
         }),
-        expect![[r#"{"say":"hello","protocol":1,"build":{"version":"0.1.0","built_unix_ms":1},"pid":5,"draining":false}"#]],
+        &expect![[
+            r#"{"say":"hello","protocol":1,"build":{"version":"0.1.0","built_unix_ms":1},"pid":5,"draining":false}"#
+        ]],
     );
     check(
         &FromDaemon::Refused {
             why: "no".to_owned(),
             next_step: "Stop.".to_owned(),
         },
-        expect![[r#"{"say":"refused","why":"no","next_step":"Stop."}"#]],
+        &expect![[r#"{"say":"refused","why":"no","next_step":"Stop."}"#]],
     );
     check(
         &FromDaemon::Health {
@@ -155,15 +178,20 @@ fn what_the_daemon_says() {
                 observed: None,
             }),
         },
-        expect![[r#"{"say":"health","model":1,"health":{"state":"healthy","first_token_ms":1.5,"tokens_per_second":2.0},"placement":{"requested":"cpu","observed":null}}"#]],
+        &expect![[
+            r#"{"say":"health","model":1,"health":{"state":"healthy","first_token_ms":1.5,"tokens_per_second":2.0},"placement":{"requested":"cpu","observed":null}}"#
+        ]],
     );
-    check(&FromDaemon::Count { id: 7, usage }, expect![[r#"{"say":"count","id":7,"usage":{"prompt":9,"cached":8,"completion":7}}"#]]);
+    check(
+        &FromDaemon::Count { id: 7, usage },
+        &expect![[r#"{"say":"count","id":7,"usage":{"prompt":9,"cached":8,"completion":7}}"#]],
+    );
     check(
         &FromDaemon::Delta {
             id: 7,
             text: "é".to_owned(),
         },
-        expect![[r#"{"say":"delta","id":7,"text":"é"}"#]],
+        &expect![[r#"{"say":"delta","id":7,"text":"é"}"#]],
     );
     check(
         &FromDaemon::Done {
@@ -174,7 +202,9 @@ fn what_the_daemon_says() {
                 model: None,
             },
         },
-        expect![[r#"{"say":"done","id":7,"finish":{"cut":true,"usage":{"prompt":9,"cached":8,"completion":7},"model":null}}"#]],
+        &expect![[
+            r#"{"say":"done","id":7,"finish":{"cut":true,"usage":{"prompt":9,"cached":8,"completion":7},"model":null}}"#
+        ]],
     );
     check(
         &FromDaemon::Failed {
@@ -186,10 +216,12 @@ fn what_the_daemon_says() {
                 retry_after_ms: None,
             },
         },
-        expect![[r#"{"say":"failed","id":7,"error":{"kind":"too-long","message":"m","next_step":"n","retry_after_ms":null}}"#]],
+        &expect![[
+            r#"{"say":"failed","id":7,"error":{"kind":"too-long","message":"m","next_step":"n","retry_after_ms":null}}"#
+        ]],
     );
-    check(&FromDaemon::Beat, expect![[r#"{"say":"beat"}"#]]);
-    check(&FromDaemon::Draining, expect![[r#"{"say":"draining"}"#]]);
+    check(&FromDaemon::Beat, &expect![[r#"{"say":"beat"}"#]]);
+    check(&FromDaemon::Draining, &expect![[r#"{"say":"draining"}"#]]);
     check(
         &FromDaemon::Status(Box::new(DaemonStatus {
             build: build(),
@@ -208,7 +240,9 @@ fn what_the_daemon_says() {
                 backends: Vec::new(),
             }],
         })),
-        expect![[r#"{"say":"status","build":{"version":"0.1.0","built_unix_ms":1},"pid":5,"uptime_ms":6,"resident_bytes":null,"draining":false,"models":[],"sessions":[{"name":"lsp","pid":6,"build":{"version":"0.1.0","built_unix_ms":1},"connected_ms":7,"in_flight":0,"requests":8,"backends":[]}]}"#]],
+        &expect![[
+            r#"{"say":"status","build":{"version":"0.1.0","built_unix_ms":1},"pid":5,"uptime_ms":6,"resident_bytes":null,"draining":false,"models":[],"sessions":[{"name":"lsp","pid":6,"build":{"version":"0.1.0","built_unix_ms":1},"connected_ms":7,"in_flight":0,"requests":8,"backends":[]}]}"#
+        ]],
     );
 }
 

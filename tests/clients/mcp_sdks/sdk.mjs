@@ -57,7 +57,7 @@ async function connected(generation, args, use) {
   const transport = new generation.Transport({
     command: tandem,
     args: ['mcp', ...args],
-    env: { PATH: process.env.PATH, HOME: folder },
+    env: { PATH: process.env.PATH, HOME: folder, TANDEM_DAEMON_ENABLED: 'false' },
     cwd: folder,
   });
   await client.connect(transport);

@@ -22,6 +22,8 @@ fn tandem(args: &[&str]) -> Ran {
         .arg("generate")
         .args(args)
         .env_clear()
+        // Nothing that outlives the test.
+        .env("TANDEM_DAEMON_ENABLED", "false")
         .env("HOME", home.path())
         .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
         .env("USERPROFILE", home.path())

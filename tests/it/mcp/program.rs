@@ -11,6 +11,8 @@ fn run(args: &[&str], input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tandem"))
         .args(args)
         .env_clear()
+        // Nothing that outlives the test.
+        .env("TANDEM_DAEMON_ENABLED", "false")
         .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
         .env("HOME", home.path())
         .env("USERPROFILE", home.path())

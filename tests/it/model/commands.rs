@@ -18,6 +18,8 @@ impl Rig {
         command
             .args(args)
             .env_clear()
+            // Nothing that outlives the test.
+            .env("TANDEM_DAEMON_ENABLED", "false")
             .env("HOME", self.home.path())
             .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
             .env("USERPROFILE", self.home.path())
