@@ -167,6 +167,17 @@ impl ModelSource {
     }
 }
 
+/// What is known of a model before it is loaded.
+#[derive(Debug, Clone)]
+pub struct Described {
+    /// What it is.
+    pub descriptor: Descriptor,
+    /// `Unloaded` where it can be loaded as far as is known; otherwise what stands against it.
+    pub health: Health,
+    /// Where it will be asked to run.
+    pub placement: Placement,
+}
+
 /// A model on this machine as a [`Backend`].
 pub struct LocalBackend {
     descriptor: Descriptor,
@@ -174,13 +185,12 @@ pub struct LocalBackend {
 }
 
 impl LocalBackend {
-    /// A backend for the model at `source`, which is loaded on first need. Whether the model is
-    /// there at all shows in its health, so that everything else works without it.
-    ///
-    /// # Errors
-    /// When the system refuses a thread.
-    pub fn open(source: ModelSource, settings: &LocalSettings) -> std::io::Result<Self> {
-        let (context_tokens, health) = match loader::context_tokens(&source) {
+    /// What the model at `source` is and how it is, without loading it: of a file its beginning is
+    /// read. Whether the model is there at all shows in its health, so that everything else works
+    /// without it.
+    #[must_use]
+    pub fn describe(source: &ModelSource, settings: &LocalSettings) -> Described {
+        let (context_tokens, health) = match loader::context_tokens(source) {
             Ok(tokens) => (tokens, Health::Unloaded),
             Err(error) if error.kind == LoadErrorKind::Absent => {
                 let why = error.to_string();
@@ -200,21 +210,39 @@ impl LocalBackend {
             model: source.name(),
             context_tokens,
         };
+        let placement = match descriptor.kind {
+            BackendKind::CoreMl => Placement {
+                requested: "cpu-and-neural-engine".to_owned(),
+                observed: None,
+            },
+            BackendKind::Candle => device::requested(settings.device),
+            _ => threads::requested(),
+        };
+        Described {
+            descriptor,
+            health,
+            placement,
+        }
+    }
+
+    /// A backend for the model at `source`, which is loaded on first need.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn open(source: ModelSource, settings: &LocalSettings) -> std::io::Result<Self> {
+        let Described {
+            descriptor,
+            health,
+            placement,
+        } = Self::describe(&source, settings);
         let options = WorkerOptions {
             kv_cache_bytes: settings.kv_cache_bytes,
             idle_unload: settings.idle_unload,
             floor: Floor::default(),
-            placement: match descriptor.kind {
-                BackendKind::CoreMl => Placement {
-                    requested: "cpu-and-neural-engine".to_owned(),
-                    observed: None,
-                },
-                BackendKind::Candle => device::requested(settings.device),
-                _ => threads::requested(),
-            },
+            placement,
             clock: Clock::default(),
         };
-        let device = settings.device;
+        let (device, context_tokens) = (settings.device, descriptor.context_tokens);
         let load = Arc::new(move || loader::load(&source, context_tokens, device));
         Ok(Self {
             descriptor,
