@@ -1,5 +1,7 @@
 //! `tandem status`: who could answer now, and why.
 
+mod daemon;
+
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
