@@ -99,6 +99,24 @@ impl Health {
         }
     }
 
+    /// How far a download is, for people.
+    #[must_use]
+    pub fn progress(&self) -> Option<String> {
+        let Self::Downloading {
+            bytes,
+            total: Some(total),
+        } = self
+        else {
+            return None;
+        };
+        let megabytes = |bytes: &u64| *bytes as f64 / 1e6;
+        Some(format!(
+            "{:.1} of {:.1} MB so far",
+            megabytes(bytes),
+            megabytes(total)
+        ))
+    }
+
     /// One word for status lines.
     #[must_use]
     pub fn word(&self) -> &'static str {

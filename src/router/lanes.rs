@@ -170,10 +170,13 @@ impl Lanes {
                 (true, false) => Start::AutomaticClaudeOff,
             },
             local: self.local.as_ref().map_or(LocalState::None, local_state),
-            local_trouble: self
-                .local
-                .as_ref()
-                .and_then(|lane| lane.health.borrow().trouble().map(str::to_owned)),
+            local_trouble: self.local.as_ref().and_then(|lane| {
+                let health = lane.health.borrow();
+                health
+                    .trouble()
+                    .map(str::to_owned)
+                    .or_else(|| health.progress())
+            }),
             embedded: settings.local.embedded
                 && self.embedded.as_ref().is_some_and(|lane| {
                     lane.health.borrow().can_serve() && lane.breaker.would_pass()

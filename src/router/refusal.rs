@@ -37,6 +37,7 @@ pub(super) fn refuse(situation: &Situation, withheld: Option<&Withheld>) -> Refu
             let trouble = trouble.trim_end_matches('.');
             format!("{obstacle}, and the local model cannot be used: {trouble}")
         }
+        (Some(progress), Some(local)) if waits => format!("{local} ({progress}), and {obstacle}"),
         (_, Some(local)) => format!("{local}, and {obstacle}"),
     };
     let next_step = match withheld {

@@ -1,5 +1,6 @@
 //! Tests: models by name, pulled from a server that stands in for the hub and can be told to fail.
 
+mod clients;
 mod commands;
 mod faults;
 #[path = "../clients/hub/hub_api/mod.rs"]

@@ -197,10 +197,16 @@ impl Backend for NamedBackend {
         let error = match &*self.shared.health.borrow() {
             Health::Absent { why } => absent_error(why),
             Health::Failed { error, .. } => absent_error(error),
-            _ => GenerateError::new(
+            health => GenerateError::new(
                 ErrorKind::Unavailable,
-                format!("the model `{}` is still being downloaded", self.shared.id),
-                "Wait for it; `tandem status` shows how far it is.",
+                match health.progress() {
+                    Some(progress) => format!(
+                        "the model `{}` is still being downloaded ({progress})",
+                        self.shared.id
+                    ),
+                    None => format!("the model `{}` is still being downloaded", self.shared.id),
+                },
+                "Ask again when it is there.",
             ),
         };
         let (sender, stream) = TokenStream::channel(cancel);

@@ -11,7 +11,7 @@ use super::hub_api::{Fault, What};
 use super::{Rig, TOKEN, tiny, weights};
 
 impl Rig {
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let catalogue = self.home.path().join("mine.yaml");
         std::fs::write(&catalogue, &self.catalogue).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
