@@ -13,6 +13,7 @@ use crate::backend::claude::ClaudeBackend;
 use crate::backend::local::{LocalBackend, ModelSource, NamedBackend};
 use crate::backend::scripted::{Script, ScriptedBackend};
 use crate::config::{Configuration, Layers, LocalSettings, is_model_name};
+use crate::daemon::server::OpenModel;
 use crate::inference::{Backend, BackendKind};
 use crate::model::{HubEnvironment, Installed, Limits, ModelError, ModelErrorKind, Models};
 use crate::router::{Backends, Router};
@@ -72,16 +73,40 @@ pub struct Places {
     pub hub: HubEnvironment,
 }
 
+/// How the daemon opens a model: here, from its file or from inside the program.
+#[must_use]
+pub fn open_model() -> OpenModel {
+    Arc::new(|spec| {
+        let source = match spec.path() {
+            Some(path) => ModelSource::at(&path, spec.runtime),
+            None => ModelSource::embedded(),
+        };
+        let backend = LocalBackend::open(source, &spec.settings())?;
+        Ok(Arc::new(backend) as Arc<dyn Backend>)
+    })
+}
+
 impl ScriptedAnswer {
-    fn backends(self) -> Backends {
-        let backend = ScriptedBackend::new(BackendKind::Scripted, move |_| Script {
-            pause: self.pause,
-            ..Script::text(self.text.clone())
-        });
+    /// How a daemon opens a model that always answers this.
+    #[must_use]
+    pub fn open_model(self) -> OpenModel {
+        Arc::new(move |_| Ok(self.backend()))
+    }
+
+    fn backends(&self) -> Backends {
         Backends {
-            local: Some(Arc::new(backend)),
+            local: Some(self.backend()),
             ..Backends::default()
         }
+    }
+
+    fn backend(&self) -> Arc<dyn Backend> {
+        let script = Script {
+            pause: self.pause,
+            ..Script::text(self.text.clone())
+        };
+        let backend = ScriptedBackend::new(BackendKind::Scripted, move |_| script.clone());
+        Arc::new(backend)
     }
 }
 

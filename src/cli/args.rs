@@ -1,11 +1,14 @@
 //! The command line, as clap reads it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize as _;
+use serde::de::value::{Error as ValueError, StrDeserializer};
 
 use crate::backend::local::anemll::choice::RuntimeName;
-use crate::config::Mode;
+use crate::config::{Mode, Span};
 use crate::inference::Effort;
 
 const AFTER_HELP: &str = "\
@@ -121,6 +124,9 @@ pub enum Command {
     /// Look at, download, check or remove models
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Run the process that holds the models for all sessions
+    #[command(subcommand)]
+    Daemon(DaemonCommand),
     /// Look at the configuration, or start one
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -291,6 +297,38 @@ pub enum ConfigCommand {
     },
     /// Print where the configuration is read from
     Path,
+}
+
+/// `tandem daemon`.
+#[derive(Debug, Subcommand)]
+pub enum DaemonCommand {
+    /// Run it here, in the foreground; sessions start one by themselves
+    Run(DaemonRunArgs),
+}
+
+/// `tandem daemon run`. Neither the configuration nor the environment has a say in it.
+#[derive(Debug, Args)]
+pub struct DaemonRunArgs {
+    /// End after so long without a session, such as 10m
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = span)]
+    pub idle_exit: Duration,
+    /// Threads for the arithmetic [default: one for each physical core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Started by a session: leave its terminal, tell it over standard output, log to a file
+    #[arg(long, hide = true)]
+    pub detached: bool,
+}
+
+/// The longest that a daemon may wait for a session, in milliseconds: thirty days, as in the
+/// configuration.
+const LONGEST_WAIT: u64 = 30 * 24 * 3600 * 1000;
+
+/// A time as in the configuration.
+fn span(text: &str) -> Result<Duration, String> {
+    Span::<1, LONGEST_WAIT>::deserialize(StrDeserializer::<ValueError>::new(text))
+        .map(Span::get)
+        .map_err(|error| error.to_string())
 }
 
 /// `tandem model`.

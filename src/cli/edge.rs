@@ -14,6 +14,7 @@ use crate::config::{
     ConfigError, DaemonOptions, FILE_VARIABLE, Layer, Layers, LocalOptions, LogFilter, LogOptions,
     Mode, Options, from_environment, read, user_file,
 };
+use crate::daemon::{Place, PlaceError};
 use crate::model::HubEnvironment;
 
 /// What the system says about this process.
@@ -112,6 +113,20 @@ impl Surroundings {
             data_folder: self.data_folder.clone(),
             hub: self.hub(),
         }
+    }
+
+    /// Where the daemon and its sessions meet.
+    ///
+    /// # Errors
+    /// Where this system or this user has no place for it.
+    pub fn daemon_place(&self) -> Result<Place, PlaceError> {
+        let mut variables = self.variables.iter();
+        let runtime = variables
+            .find(|(name, _)| name == "XDG_RUNTIME_DIR")
+            .map(|(_, folder)| Path::new(folder))
+            // Relative ones are to be passed over, says the XDG specification.
+            .filter(|folder| folder.is_absolute());
+        Place::choose(runtime, self.state_folder.as_deref())
     }
 
     /// What the environment says about the hub that models come from.

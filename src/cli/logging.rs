@@ -13,7 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, fmt, reload};
 
 use super::exit::Failure;
-use crate::config::Settings;
+use crate::config::{LogSettings, Settings};
 
 /// Changes what is logged while the process runs.
 pub struct Filter(reload::Handle<EnvFilter, Registry>);
@@ -37,8 +37,8 @@ impl Filter {
 ///
 /// # Errors
 /// When the log file cannot be opened.
-pub fn start(settings: &Settings, colours: bool) -> Result<Filter, Failure> {
-    let (writer, colours) = match &settings.log.file {
+pub fn start(settings: &LogSettings, colours: bool) -> Result<Filter, Failure> {
+    let (writer, colours) = match &settings.file {
         None => (BoxMakeWriter::new(io::stderr), colours),
         Some(path) => {
             let opened = path
@@ -55,7 +55,7 @@ pub fn start(settings: &Settings, colours: bool) -> Result<Filter, Failure> {
             (BoxMakeWriter::new(Mutex::new(file)), false)
         }
     };
-    let (filter, handle) = reload::Layer::new(filter_of(&settings.log.filter));
+    let (filter, handle) = reload::Layer::new(filter_of(&settings.filter));
     let lines = fmt::layer().with_writer(writer).with_ansi(colours);
     // Fails only where a subscriber stands already, as in tests that share a process.
     let _ = tracing_subscriber::registry()

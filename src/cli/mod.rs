@@ -4,6 +4,7 @@ mod args;
 mod ask;
 mod complete;
 mod configuration;
+mod daemon;
 mod doctor;
 mod edge;
 mod exit;
@@ -30,7 +31,7 @@ use clap::{CommandFactory, Parser};
 use tokio::runtime::Runtime;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::args::{Cli, Command, ConfigCommand, Globals};
+use self::args::{Cli, Command, ConfigCommand, DaemonCommand, Globals};
 use self::edge::Surroundings;
 use self::exit::{Exit, Failure};
 use self::signals::Termination;
@@ -90,6 +91,9 @@ fn dispatch(cli: Cli, surroundings: &Surroundings) -> Result<Exit, Failure> {
         Some(Command::Model(command)) => command_with(&globals, surroundings, |app| {
             model::run(app, surroundings, command)
         }),
+        Some(Command::Daemon(DaemonCommand::Run(args))) => {
+            daemon::run::run(&args, &globals, surroundings)
+        }
         Some(Command::Config(ConfigCommand::Show { json })) => {
             configuration::show(&globals, surroundings, json)
         }
@@ -155,21 +159,18 @@ fn with_app<F: Future<Output = Result<Exit, Failure>>>(
 ) -> Result<Exit, Failure> {
     // SAFETY: commands run on the main thread, and no other is started before this point.
     unsafe { threads::limit(layers.settings().local.threads) };
-    let filter = logging::start(&layers.settings(), surroundings.stderr_is_terminal)?;
+    let filter = logging::start(&layers.settings().log, surroundings.stderr_is_terminal)?;
     for problem in &layers.problems {
         tracing::error!("{problem} Nothing leaves this machine until then.");
     }
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         // Before any work: a client may end us as soon as it has its first answer.
-        let termination = Termination::listen();
-        let scripted = globals.scripted_answer.as_ref().map(|text| ScriptedAnswer {
-            text: text.clone(),
-            pause: Duration::from_millis(globals.scripted_ms),
-        });
-        let app = App::build(layers, surroundings.places(), scripted).map_err(|error| {
-            Failure::failed(format!("{error:#}. Free some memory and try again."))
-        })?;
+        let mut termination = Termination::listen();
+        let app =
+            App::build(layers, surroundings.places(), scripted(globals)).map_err(|error| {
+                Failure::failed(format!("{error:#}. Free some memory and try again."))
+            })?;
         let _follows =
             AbortOnDropHandle::new(tokio::spawn(filter.follow(app.configuration.settings())));
         tokio::select! {
@@ -180,6 +181,12 @@ fn with_app<F: Future<Output = Result<Exit, Failure>>>(
     // A thread that waits for standard input must not keep the process.
     runtime.shutdown_background();
     outcome
+}
+
+fn scripted(globals: &Globals) -> Option<ScriptedAnswer> {
+    let text = globals.scripted_answer.clone()?;
+    let pause = Duration::from_millis(globals.scripted_ms);
+    Some(ScriptedAnswer { text, pause })
 }
 
 fn runtime() -> Result<Runtime, Failure> {

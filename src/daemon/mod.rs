@@ -7,6 +7,7 @@ mod build;
 mod frame;
 mod place;
 mod readiness;
+pub mod server;
 mod spec;
 pub mod wire;
 

@@ -14,7 +14,7 @@ impl Termination {
     }
 
     /// Waits for it and gives its number.
-    pub async fn received(self) -> u8 {
+    pub async fn received(&mut self) -> u8 {
         if tokio::signal::ctrl_c().await.is_err() {
             // The system's own way of ending the process is still there.
             std::future::pending::<()>().await;

@@ -25,8 +25,8 @@ impl Termination {
         }
     }
 
-    /// Waits for one of them and gives its number.
-    pub async fn received(mut self) -> u8 {
+    /// Waits for the next of them and gives its number.
+    pub async fn received(&mut self) -> u8 {
         tokio::select! {
             () = one(self.interrupt.as_mut()) => SIGINT,
             () = one(self.terminate.as_mut()) => SIGTERM,

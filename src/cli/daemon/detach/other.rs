@@ -1,0 +1,10 @@
+//! Parting from whoever started the process, on systems where no daemon runs yet.
+
+/// Nothing to be done.
+pub fn keep_memory_private() {}
+
+/// Nothing to be done.
+pub fn leave_session() {}
+
+/// Nothing to be done.
+pub fn leave_pipes() {}

@@ -1,0 +1,6 @@
+//! `tandem daemon`: the process that holds the models for all sessions.
+
+#[cfg_attr(unix, path = "detach/unix.rs")]
+#[cfg_attr(not(unix), path = "detach/other.rs")]
+mod detach;
+pub mod run;

@@ -1,0 +1,44 @@
+//! Who may serve a folder: one process at a time.
+
+#[cfg_attr(unix, path = "unix.rs")]
+#[cfg_attr(not(unix), path = "other.rs")]
+mod system;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use self::system::{Claim, Connection};
+use crate::daemon::PlaceError;
+
+/// Why a folder is not ours to serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// Another daemon serves it.
+    #[error("another daemon serves this folder already. `tandem status` shows it.")]
+    Another,
+    /// The folder is not fit for it.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The lock or the socket cannot be made.
+    #[error(
+        "{}: {error}. Make room for it and make it writable, or set `daemon.enabled: false` to load \
+         the model in each session.", path.display()
+    )]
+    Io {
+        /// Which of them.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// Whether sessions still find us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// As before.
+    Kept,
+    /// Again, at a socket that was made anew.
+    Restored,
+    /// No more: another daemon serves the folder by now.
+    Lost,
+}
