@@ -16,11 +16,12 @@ pub struct Build {
 }
 
 impl Build {
-    /// This program's. To be asked for early: the file may be replaced while the program runs.
+    /// This program's. To be asked for early: the file may be replaced while the program runs. On Linux
+    /// that makes no difference; there a daemon is started from a file that was replaced.
     #[must_use]
     pub fn of_this_program() -> Self {
-        let written = std::env::current_exe()
-            .and_then(|program| program.metadata())
+        let written = std::fs::metadata("/proc/self/exe")
+            .or_else(|_| std::env::current_exe()?.metadata())
             .and_then(|metadata| metadata.modified())
             .unwrap_or(UNIX_EPOCH);
         Self::new(env!("CARGO_PKG_VERSION"), written)

@@ -4,11 +4,13 @@
 //! socket and the locks is a [`Place`], what is said over the socket is in [`wire`].
 
 mod build;
+pub mod client;
 mod frame;
 mod place;
 mod readiness;
 pub mod server;
 mod spec;
+mod start;
 pub mod wire;
 
 pub use build::Build;
@@ -16,3 +18,4 @@ pub use frame::{Frame, FrameError, HELLO_LIMIT, LIMIT, read};
 pub use place::{Place, PlaceError};
 pub use readiness::Readiness;
 pub use spec::{ModelSpec, SpecSource};
+pub use start::StartCommand;

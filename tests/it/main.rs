@@ -9,6 +9,8 @@ mod anemll;
 mod claude;
 mod cli;
 mod config;
+#[cfg(unix)]
+mod daemon;
 mod doctor;
 mod engine;
 mod lsp;

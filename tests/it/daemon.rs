@@ -1,0 +1,4 @@
+//! One process that holds the models, and the sessions that share it.
+
+mod client;
+mod fake;
