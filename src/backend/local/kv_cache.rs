@@ -100,6 +100,12 @@ impl KvCache {
         self.sequences.iter().map(Sequence::bytes).sum()
     }
 
+    /// How many sequences are cached.
+    #[must_use]
+    pub fn sequences(&self) -> usize {
+        self.sequences.len()
+    }
+
     fn take_over(&mut self, index: usize, shared: usize) -> Sequence {
         let mut taken = self.sequences.remove(index);
         taken.truncate(shared);

@@ -6,6 +6,7 @@ pub mod decode;
 pub mod detokenizer;
 pub mod device;
 pub mod embedded;
+mod engine;
 pub mod error;
 pub mod gguf;
 pub mod greedy;
@@ -18,6 +19,7 @@ mod prompting;
 pub mod queue;
 pub mod qwen;
 pub mod sampler;
+mod schedule;
 pub mod sequence;
 pub mod stop;
 pub mod threads;
@@ -46,7 +48,7 @@ use self::worker::{Worker, WorkerOptions};
 use crate::config::{BundleRuntime, LocalSettings};
 use crate::inference::{
     Backend, BackendKind, Descriptor, GenerateError, GenerateRequest, Health, Placement,
-    TokenStream,
+    Statistics, TokenStream,
 };
 
 /// How a prompt is computed by a model that insists on batches.
@@ -262,6 +264,10 @@ impl Backend for LocalBackend {
 
     fn placement(&self) -> Option<Placement> {
         Some(self.worker.placement())
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        Some(self.worker.statistics())
     }
 
     fn warm_up(&self) {

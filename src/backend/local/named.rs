@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::inference::{
     Backend, BackendKind, Descriptor, ErrorKind, Event, GenerateError, GenerateRequest, Health,
-    Placement, TokenStream,
+    Placement, Statistics, TokenStream,
 };
 use crate::model::{self, Installed, Kind, ModelError, Models, Step};
 
@@ -180,6 +180,10 @@ impl Backend for NamedBackend {
 
     fn placement(&self) -> Option<Placement> {
         self.shared.engine.get()?.placement()
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        self.shared.engine.get()?.statistics()
     }
 
     fn warm_up(&self) {

@@ -8,8 +8,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::decode::Decoding;
+use super::schedule::{self, Rank, Turns};
 use crate::inference::{
-    Event, EventSender, GenerateError, GenerateRequest, Health, NotSent, Placement, Priority,
+    ClientId, Event, EventSender, GenerateError, GenerateRequest, Health, NotSent, Placement,
+    Priority, Statistics,
 };
 
 /// A model that failed is tried again after so long, and after twice as long each further time.
@@ -66,13 +68,108 @@ pub(super) struct Queue {
     pub busy_until: Option<Instant>,
     /// The watchdog waits for something to watch.
     pub watchdog_idle: bool,
-    /// The answers that the thread has in hand, by arrival.
-    pub in_hand: Vec<(u64, EventSender)>,
+    /// The answers that the thread has in hand.
+    pub in_hand: Vec<InHand>,
     /// Answers of a thread that was given up whose end their readers have no room for yet.
     pub orphans: Vec<(u64, EventSender, GenerateError)>,
     pub failure: Option<Failure>,
     pub retry: Duration,
     pub placement: Placement,
+    /// Who is next.
+    pub turns: Turns,
+    /// What was done so far; what waits and is in hand is counted when somebody asks.
+    pub counted: Statistics,
+}
+
+/// An answer that the thread has in hand, until its last event was read.
+pub(super) struct InHand {
+    pub arrival: u64,
+    pub sender: EventSender,
+    /// Its end was counted.
+    pub ended: bool,
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Outcome {
+    Answered,
+    Failed,
+    Cancelled,
+}
+
+impl Queue {
+    /// Drops the requests that nobody waits for any more.
+    pub fn drop_cancelled(&mut self) {
+        let before = self.waiting.len();
+        self.waiting.retain(|it| !it.cancel.is_cancelled());
+        self.counted.cancelled += (before - self.waiting.len()) as u64;
+    }
+
+    /// Takes one request out where more than `places` wait: whose, see [`schedule::to_give_up`].
+    pub fn refuse_beyond(&mut self, places: usize) -> Option<Submission> {
+        if self.waiting.len() <= places {
+            return None;
+        }
+        self.waiting.sort_unstable_by_key(|it| it.arrival);
+        let waiting = self.waiting.iter();
+        let waiting: Vec<_> = waiting
+            .map(|it| (it.request.client, it.request.priority))
+            .collect();
+        let index = schedule::to_give_up(&waiting)?;
+        self.counted.failed += 1;
+        Some(self.waiting.remove(index))
+    }
+
+    /// The request that is next, of those whose client `may_start` another, and its rank.
+    pub fn next(&self, may_start: impl Fn(ClientId) -> bool) -> Option<(usize, Rank)> {
+        let rank = |it: &Submission| {
+            let (client, priority) = (it.request.client, it.request.priority);
+            (priority, self.turns.of(client, priority), it.arrival)
+        };
+        let waiting = self.waiting.iter().enumerate();
+        waiting
+            .filter(|(_, it)| may_start(it.request.client))
+            .map(|(index, it)| (index, rank(it)))
+            .min_by_key(|(_, rank)| *rank)
+    }
+
+    /// Takes the request at `index` out of the queue and its turn, which is the rank it goes on with.
+    pub fn take(&mut self, index: usize) -> (Submission, Rank) {
+        let next = self.waiting.swap_remove(index);
+        let (client, priority) = (next.request.client, next.request.priority);
+        let rank = (priority, self.turns.take(client, priority), next.arrival);
+        self.in_hand.push(InHand {
+            arrival: next.arrival,
+            sender: next.sender.clone(),
+            ended: false,
+        });
+        (next, rank)
+    }
+
+    /// Counts the end of an answer, once: that of one which was taken out of the thread's hands was
+    /// counted there.
+    pub fn count(&mut self, arrival: u64, outcome: Outcome) {
+        let in_hand = self.in_hand.iter_mut().find(|it| it.arrival == arrival);
+        let Some(in_hand) = in_hand.filter(|it| !it.ended) else {
+            return;
+        };
+        in_hand.ended = true;
+        match outcome {
+            Outcome::Answered => self.counted.answered += 1,
+            Outcome::Failed => self.counted.failed += 1,
+            Outcome::Cancelled => self.counted.cancelled += 1,
+        }
+    }
+
+    /// What was done so far, what waits and what is in hand.
+    pub fn statistics(&self) -> Statistics {
+        let waiting = self.waiting.iter();
+        Statistics {
+            waiting: waiting.filter(|it| !it.cancel.is_cancelled()).count(),
+            active: self.in_hand.iter().filter(|it| !it.ended).count(),
+            ..self.counted
+        }
+    }
 }
 
 pub(super) struct Failure {
@@ -85,12 +182,6 @@ pub(super) struct Submission {
     pub cancel: CancellationToken,
     pub sender: EventSender,
     pub arrival: u64,
-}
-
-impl Submission {
-    pub fn rank(&self) -> (Priority, u64) {
-        (self.request.priority, self.arrival)
-    }
 }
 
 impl Shared {
@@ -109,6 +200,8 @@ impl Shared {
                 failure: None,
                 retry: FIRST_RETRY,
                 placement,
+                turns: Turns::default(),
+                counted: Statistics::default(),
             }),
             wake: Condvar::new(),
             watch: Condvar::new(),
@@ -165,12 +258,17 @@ impl Shared {
 
 /// An answer that has been started and has not ended.
 pub(super) struct Active {
-    pub rank: (Priority, u64),
+    pub rank: Rank,
+    pub client: ClientId,
     pub cancel: CancellationToken,
     pub sender: EventSender,
     /// `None` once the answer has ended and only its last events wait to be read.
     pub decoding: Option<Decoding>,
     pub unsent: VecDeque<Event>,
+    /// Its reader was behind when it was looked at last.
+    pub behind: bool,
+    /// How long the model computed for the answer's tokens after the first.
+    pub spent: Duration,
 }
 
 impl Active {
@@ -185,6 +283,16 @@ impl Active {
         self.decoding = None;
         self.unsent.push_back(event);
         self.flush();
+    }
+
+    /// The priority, which does not change.
+    pub fn priority(&self) -> Priority {
+        self.rank.0
+    }
+
+    /// The number that it came with.
+    pub fn arrival(&self) -> u64 {
+        self.rank.2
     }
 
     /// Sends what the reader has room for.

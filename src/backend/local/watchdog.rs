@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::queue::{Queue, Shared};
+use super::queue::{InHand, Queue, Shared};
 use crate::inference::{ErrorKind, Event, GenerateError, NotSent};
 
 /// One block of a prompt or one token. A block takes tens of milliseconds, on a machine that swaps
@@ -105,8 +105,17 @@ fn give_up(shared: &Shared, queue: &mut Queue) {
     );
     queue.era += 1;
     queue.busy_until = None;
+    // They go with the model, even if its thread cannot let go of them yet.
+    queue.counted.kv_sequences = 0;
+    queue.counted.kv_bytes = 0;
     shared.fail_locked(queue, &error);
-    for (arrival, sender) in std::mem::take(&mut queue.in_hand) {
+    for InHand {
+        arrival,
+        sender,
+        ended,
+    } in std::mem::take(&mut queue.in_hand)
+    {
+        queue.counted.failed += u64::from(!ended);
         if let Err(NotSent::Full(_)) = sender.try_send(Event::Failed(error.clone())) {
             queue.orphans.push((arrival, sender, error.clone()));
         }
@@ -116,6 +125,7 @@ fn give_up(shared: &Shared, queue: &mut Queue) {
 /// Nobody will serve the queue any more.
 fn close(queue: &mut Queue) {
     queue.stop = true;
+    queue.counted.failed += queue.waiting.len() as u64;
     for submission in queue.waiting.drain(..) {
         let _ = submission.sender.try_send(Event::Failed(closed()));
     }

@@ -306,3 +306,133 @@ async fn a_full_queue_says_so_at_once_and_cancelled_requests_leave_it() {
     rig.allow(4);
     assert_eq!(served.collect().await.unwrap().text, "aa");
 }
+
+fn ask_of(client: u64, max_tokens: usize) -> GenerateRequest {
+    GenerateRequest {
+        client: ClientId(client),
+        ..ask(max_tokens, Priority::Inline)
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_floods_holds_another_up_by_one_answer() {
+    let rig = Rig::gated().await;
+    let never = CancellationToken::new();
+    let flood: Vec<TokenStream> = (0..50)
+        .map(|_| rig.generate(ask_of(1, 2), &never))
+        .collect();
+    let single = rig.generate(ask_of(2, 2), &never);
+    // Two tokens for the one answer that may have begun, two for this one.
+    rig.allow(4);
+    assert_eq!(single.collect().await.unwrap().text, "aa");
+    let counted = rig.worker.statistics();
+    assert!(
+        counted.answered <= 2 && counted.waiting >= 48,
+        "{counted:?}"
+    );
+    rig.script.gated.store(false, Ordering::SeqCst);
+    rig.allow(1);
+    for stream in flood {
+        assert_eq!(stream.collect().await.unwrap().text, "aa");
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_one_client_fills_takes_anothers_request() {
+    let rig = Rig::gated().await;
+    let never = CancellationToken::new();
+    let mut streams: Vec<TokenStream> = (0..80)
+        .map(|_| rig.generate(ask_of(1, 2), &never))
+        .collect();
+    for _ in 0..3 {
+        streams.push(rig.generate(ask_of(2, 2), &never));
+    }
+    rig.script.gated.store(false, Ordering::SeqCst);
+    rig.allow(1);
+    let mut refused = Vec::new();
+    for (index, stream) in streams.into_iter().enumerate() {
+        match stream.collect().await {
+            Ok(answer) => assert_eq!(answer.text, "aa"),
+            Err(error) => {
+                assert_eq!(error.kind, ErrorKind::Unavailable);
+                refused.push(index);
+            }
+        }
+    }
+    // One may have begun before the queue was full. The others' three took the places of the newest
+    // that waited.
+    let kept = 80 - refused.len();
+    assert!((61..=62).contains(&kept), "{refused:?}");
+    assert_eq!(refused, (kept..80).collect::<Vec<_>>());
+    let counted = rig.worker.statistics();
+    assert_eq!(counted.answered + counted.failed, 83, "{counted:?}");
+    assert_eq!(
+        (counted.waiting, counted.active, counted.cancelled),
+        (0, 0, 0)
+    );
+}
+
+#[tokio::test]
+async fn readers_that_stand_still_take_no_place_from_another_client() {
+    let rig = Rig::new(Script::default());
+    let never = CancellationToken::new();
+    let unread: Vec<TokenStream> = (0..10)
+        .map(|_| rig.generate(ask_of(1, 400), &never))
+        .collect();
+    for _ in 0..12 {
+        let answer = rig.generate(ask_of(2, 2), &never);
+        assert_eq!(answer.collect().await.unwrap().text, "aa");
+    }
+    for stream in unread {
+        assert_eq!(stream.collect().await.unwrap().text.len(), 400);
+    }
+}
+
+#[tokio::test]
+async fn what_was_done_is_counted_once() {
+    let rig = Rig::gated().await;
+    let never = CancellationToken::new();
+    let before = rig.worker.statistics();
+    assert_eq!((before.loads, before.answered, before.active), (1, 0, 0));
+    assert_eq!(before.tokens_per_second, 0.0);
+
+    let mut begun = rig.generate(ask_of(1, 4), &never);
+    rig.allow(1);
+    assert_eq!(begun.next().await, Some(Event::Delta("a".into())));
+    let cancel = CancellationToken::new();
+    let waits = rig.generate(ask_of(2, 4), &cancel);
+    let now = rig.worker.statistics();
+    assert_eq!((now.active, now.waiting, now.answered), (1, 1, 0));
+    assert!(now.prompt_tokens > 0);
+    cancel.cancel();
+    assert_eq!(rig.worker.statistics().waiting, 0);
+    rig.allow(3);
+    let first = begun.collect().await.unwrap().finish.usage;
+    assert_eq!(
+        waits.collect().await.unwrap_err().kind,
+        ErrorKind::Cancelled
+    );
+
+    rig.script.gated.store(false, Ordering::SeqCst);
+    let again = rig.generate(ask_of(1, 4), &never);
+    let again = again.collect().await.unwrap().finish.usage;
+    let counted = rig.worker.statistics();
+    assert_eq!(counted.cached_tokens, again.cached_tokens as u64);
+    assert!(counted.cached_tokens > 0);
+    let prompts = first.prompt_tokens + again.prompt_tokens;
+    assert_eq!(counted.prompt_tokens, prompts as u64);
+    assert_eq!(counted.completion_tokens, 8);
+    assert!(counted.tokens_per_second > 0.0);
+    assert_eq!((counted.kv_sequences, counted.kv_bytes), (1, 100));
+
+    rig.script.panics.store(true, Ordering::SeqCst);
+    let failed = rig.generate(ask_of(1, 4), &never);
+    failed.collect().await.unwrap_err();
+    let counted = rig.worker.statistics();
+    assert_eq!(
+        (counted.answered, counted.failed, counted.cancelled),
+        (2, 1, 1)
+    );
+    assert_eq!((counted.kv_sequences, counted.kv_bytes), (0, 0));
+    assert_eq!((counted.waiting, counted.active, counted.loads), (0, 0, 1));
+}
