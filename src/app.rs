@@ -3,17 +3,21 @@
 //! Building is cheap by design, since `initialize` waits for it: models load and connections open
 //! on first need.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 use crate::backend::claude::ClaudeBackend;
-use crate::backend::local::{LocalBackend, ModelSource, NamedBackend};
+use crate::backend::local::{Described, LocalBackend, ModelSource, NamedBackend};
 use crate::backend::scripted::{Script, ScriptedBackend};
 use crate::config::{Configuration, Layers, LocalSettings, is_model_name};
+use crate::daemon::client::{self, Link, LinkOptions, OnCrash, SharedBackend};
 use crate::daemon::server::OpenModel;
+use crate::daemon::wire::ReportedBackend;
+use crate::daemon::{Build, ModelSpec, Place, StartCommand};
 use crate::inference::{Backend, BackendKind};
 use crate::model::{HubEnvironment, Installed, Limits, ModelError, ModelErrorKind, Models};
 use crate::router::{Backends, Router};
@@ -47,13 +51,24 @@ impl App {
         layers: Layers,
         places: Places,
         scripted: Option<ScriptedAnswer>,
+        sharing: Option<Sharing>,
     ) -> anyhow::Result<Self> {
         let configuration = Arc::new(Configuration::new(layers));
+        let enabled = configuration.settings().borrow().daemon.enabled;
+        let link = sharing
+            .filter(|_| enabled && scripted.is_none())
+            .map(Sharing::link);
         let backends = match scripted {
             Some(answer) => answer.backends(),
-            None => backends(&configuration, places)?,
+            None => backends(&configuration, places, link.as_ref())?,
         };
         let router = Arc::new(Router::new(configuration.settings(), backends.clone()));
+        if let Some(link) = link {
+            // Where one runs, its models' health is told from the start.
+            link.attach();
+            // Ends with the process, as the router does.
+            tokio::spawn(report(Arc::downgrade(&router), link));
+        }
         Ok(Self {
             configuration,
             router,
@@ -73,17 +88,101 @@ pub struct Places {
     pub hub: HubEnvironment,
 }
 
+/// How a process shares its models with the user's others.
+#[derive(Debug, Clone)]
+pub struct Sharing {
+    /// Where the daemon is.
+    pub place: Place,
+    /// This program's build.
+    pub build: Build,
+    /// What this process is, for people: `lsp`, `mcp`, `complete`.
+    pub name: &'static str,
+    /// How to start a daemon; `None` to use one that runs and start none.
+    pub start: Option<StartCommand>,
+}
+
+impl Sharing {
+    fn link(self) -> Arc<Link> {
+        Link::new(LinkOptions {
+            place: self.place,
+            build: self.build,
+            name: self.name.to_owned(),
+            start: self.start,
+            limits: client::Limits::default(),
+        })
+    }
+}
+
+/// Tells the daemon how the session's backends are, for `tandem status` in a terminal.
+async fn report(router: Weak<Router>, link: Arc<Link>) {
+    let Some(mut changes) = router.upgrade().map(|router| router.watch_status()) else {
+        return;
+    };
+    while let Some(router) = router.upgrade() {
+        let backends = router.status().into_iter();
+        link.report(
+            backends
+                .map(|backend| ReportedBackend {
+                    kind: backend.kind,
+                    model: backend.model,
+                    health: backend.health.word().to_owned(),
+                    breaker: backend.breaker.to_owned(),
+                })
+                .collect(),
+        );
+        drop(router);
+        changes.changed().await;
+    }
+}
+
 /// How the daemon opens a model: here, from its file or from inside the program.
 #[must_use]
 pub fn open_model() -> OpenModel {
-    Arc::new(|spec| {
-        let source = match spec.path() {
-            Some(path) => ModelSource::at(&path, spec.runtime),
-            None => ModelSource::embedded(),
-        };
-        let backend = LocalBackend::open(source, &spec.settings())?;
-        Ok(Arc::new(backend) as Arc<dyn Backend>)
+    Arc::new(|spec| open_here(&spec.path(), &spec.settings()))
+}
+
+/// The model at `path`, or the embedded one, inside this process.
+fn open_here(path: &Option<PathBuf>, settings: &LocalSettings) -> io::Result<Arc<dyn Backend>> {
+    let backend = LocalBackend::open(source(path.as_deref(), settings), settings)?;
+    Ok(Arc::new(backend))
+}
+
+fn source(path: Option<&Path>, settings: &LocalSettings) -> ModelSource {
+    path.map_or_else(ModelSource::embedded, |path| {
+        ModelSource::at(path, settings.runtime)
     })
+}
+
+/// The model at `path`, or the embedded one: the daemon's where there is a `link` to one, else of
+/// this process. A path that the wire cannot say is opened here.
+fn open_shared(
+    path: Option<&Path>,
+    settings: &LocalSettings,
+    link: Option<&Arc<Link>>,
+) -> io::Result<Arc<dyn Backend>> {
+    let here = {
+        let (path, settings) = (path.map(Path::to_owned), settings.clone());
+        move || open_here(&path, &settings)
+    };
+    let Some((link, spec)) = link.zip(ModelSpec::new(path, settings)) else {
+        return here();
+    };
+    let Described {
+        descriptor,
+        health,
+        placement,
+    } = LocalBackend::describe(&source(path, settings), settings);
+    // A model that is large may be what the daemon dies of; tandem-mini is not.
+    let crash = path.map_or(OnCrash::ServeHere, |_| OnCrash::Fail);
+    Ok(Arc::new(SharedBackend::new(
+        Arc::clone(link),
+        spec,
+        descriptor,
+        health,
+        Some(placement),
+        Box::new(here),
+        crash,
+    )))
 }
 
 impl ScriptedAnswer {
@@ -110,7 +209,11 @@ impl ScriptedAnswer {
     }
 }
 
-fn backends(configuration: &Configuration, places: Places) -> anyhow::Result<Backends> {
+fn backends(
+    configuration: &Configuration,
+    places: Places,
+    link: Option<&Arc<Link>>,
+) -> anyhow::Result<Backends> {
     let settings = configuration.settings();
     let local = settings.borrow().local.clone();
     let Places {
@@ -118,24 +221,19 @@ fn backends(configuration: &Configuration, places: Places) -> anyhow::Result<Bac
         data_folder,
         hub,
     } = places;
-    let open = |source: ModelSource| -> anyhow::Result<Arc<dyn Backend>> {
-        let backend = LocalBackend::open(source, &local)
-            .context("the system refuses a thread for the model")?;
-        Ok(Arc::new(backend))
+    let open = |path: Option<&Path>| -> anyhow::Result<Arc<dyn Backend>> {
+        open_shared(path, &local, link).context("the system refuses a thread for the model")
     };
     Ok(Backends {
         local: local
             .model
             .as_deref()
             .map(|model| match named(model) {
-                Some(id) => by_name(id, data_folder.as_deref(), hub, &local),
-                None => open(ModelSource::at(model, local.runtime)),
+                Some(id) => by_name(id, data_folder.as_deref(), hub, &local, link),
+                None => open(Some(model)),
             })
             .transpose()?,
-        embedded: local
-            .embedded
-            .then(|| open(ModelSource::embedded()))
-            .transpose()?,
+        embedded: local.embedded.then(|| open(None)).transpose()?,
         claude: Some(Arc::new(ClaudeBackend::new(settings, state_folder))),
     })
 }
@@ -152,6 +250,7 @@ fn by_name(
     data_folder: Option<&Path>,
     hub: HubEnvironment,
     local: &LocalSettings,
+    link: Option<&Arc<Link>>,
 ) -> anyhow::Result<Arc<dyn Backend>> {
     let homeless = || {
         ModelError::new(
@@ -167,13 +266,10 @@ fn by_name(
         Ok(models) => models,
         Err(error) => return Ok(Arc::new(NamedBackend::unknown(id, &error))),
     };
-    let settings = local.clone();
+    let (settings, link) = (local.clone(), link.cloned());
+    // Downloaded in the session, which may speak to the hub; opened by whoever holds the models.
     let open = Box::new(move |installed: &Installed| {
-        let backend = LocalBackend::open(
-            ModelSource::at(&installed.path, settings.runtime),
-            &settings,
-        )?;
-        Ok(Arc::new(backend) as Arc<dyn Backend>)
+        open_shared(Some(&installed.path), &settings, link.as_ref())
     });
     let backend = NamedBackend::open(id, models, local.context_tokens, local.download, open)
         .context("the system refuses a thread for the model")?;

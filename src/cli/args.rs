@@ -114,11 +114,7 @@ pub enum Command {
     /// Continue raw tokens or a text, always by the likeliest token: holds any engine to any other
     Generate(GenerateArgs),
     /// Show the backends, their health and where the configuration comes from
-    Status {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Status(StatusArgs),
     /// Try every backend and tell what works, what does not, and what to do about it
     Doctor(DoctorArgs),
     /// Look at, download, check or remove models
@@ -143,6 +139,17 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+/// `tandem status`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct StatusArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Look again each second, until interrupted; with --json one line each time
+    #[arg(long)]
+    pub watch: bool,
 }
 
 /// `tandem complete`.
@@ -304,6 +311,23 @@ pub enum ConfigCommand {
 pub enum DaemonCommand {
     /// Run it here, in the foreground; sessions start one by themselves
     Run(DaemonRunArgs),
+    /// Show what it holds and for whom; the exit code is 4 where none runs
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have it answer what it has begun, and end
+    Stop,
+    /// Print the end of its log
+    Logs {
+        /// How many lines
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 40)]
+        lines: usize,
+        /// Go on with what comes
+        #[arg(short, long)]
+        follow: bool,
+    },
 }
 
 /// `tandem daemon run`. Neither the configuration nor the environment has a say in it.

@@ -12,9 +12,9 @@ use super::exit::Failure;
 use crate::app::Places;
 use crate::config::{
     ConfigError, DaemonOptions, FILE_VARIABLE, Layer, Layers, LocalOptions, LogFilter, LogOptions,
-    Mode, Options, from_environment, read, user_file,
+    Mode, Options, Settings, from_environment, read, user_file,
 };
-use crate::daemon::{Place, PlaceError};
+use crate::daemon::{Place, PlaceError, StartCommand};
 use crate::model::HubEnvironment;
 
 /// What the system says about this process.
@@ -127,6 +127,26 @@ impl Surroundings {
             // Relative ones are to be passed over, says the XDG specification.
             .filter(|folder| folder.is_absolute());
         Place::choose(runtime, self.state_folder.as_deref())
+    }
+
+    /// How a session starts a daemon; what holds for the daemon as a whole, this session's `settings`
+    /// say. `None` where the system does not say which file this program is.
+    #[must_use]
+    pub fn start_daemon(&self, settings: &Settings) -> Option<StartCommand> {
+        let idle_exit = settings.daemon.idle_exit.as_millis();
+        let mut arguments = vec![
+            "daemon".to_owned(),
+            "run".to_owned(),
+            "--detached".to_owned(),
+            "--idle-exit".to_owned(),
+            format!("{idle_exit}ms"),
+        ];
+        if let Some(threads) = settings.local.threads {
+            arguments.extend(["--threads".to_owned(), threads.to_string()]);
+        }
+        StartCommand::of_this_program(arguments, self.variables.iter().cloned())
+            .inspect_err(|error| tracing::warn!(%error, "no daemon can be started"))
+            .ok()
     }
 
     /// What the environment says about the hub that models come from.

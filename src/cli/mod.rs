@@ -35,9 +35,10 @@ use self::args::{Cli, Command, ConfigCommand, DaemonCommand, Globals};
 use self::edge::Surroundings;
 use self::exit::{Exit, Failure};
 use self::signals::Termination;
-use crate::app::{App, ScriptedAnswer};
+use crate::app::{App, ScriptedAnswer, Sharing};
 use crate::backend::local::threads;
 use crate::config::Layers;
+use crate::daemon::Build;
 
 /// Threads for protocols and sockets. Arithmetic has its own, and a session has one client.
 const ASYNC_THREADS: usize = 2;
@@ -74,25 +75,42 @@ fn dispatch(cli: Cli, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let Cli { command, globals } = cli;
     match command {
         None if surroundings.stdin_is_terminal => help(),
-        None => session(&globals, surroundings, serve::detected),
-        Some(Command::Lsp) => session(&globals, surroundings, serve::lsp),
-        Some(Command::Mcp) => session(&globals, surroundings, serve::mcp),
-        Some(Command::Complete(args)) => command_with(&globals, surroundings, |app| {
-            complete::run(app, surroundings, args)
-        }),
-        Some(Command::Ask(args)) => command_with(&globals, surroundings, |app| {
-            ask::run(app, surroundings, args)
-        }),
+        None => session("session", &globals, surroundings, serve::detected),
+        Some(Command::Lsp) => session("lsp", &globals, surroundings, serve::lsp),
+        Some(Command::Mcp) => session("mcp", &globals, surroundings, serve::mcp),
+        Some(Command::Complete(args)) => {
+            let sharing = Models::OfARunningDaemon("complete");
+            command_with(sharing, &globals, surroundings, |app| {
+                complete::run(app, surroundings, args)
+            })
+        }
+        Some(Command::Ask(args)) => {
+            let sharing = Models::OfARunningDaemon("ask");
+            command_with(sharing, &globals, surroundings, |app| {
+                ask::run(app, surroundings, args)
+            })
+        }
         Some(Command::Doctor(args)) => doctor::run(&globals, surroundings, &args),
         Some(Command::Generate(args)) => generate::run(&globals, surroundings, &args),
-        Some(Command::Status { json }) => command_with(&globals, surroundings, async |app| {
-            status::run(&app, surroundings, &globals, json)
-        }),
-        Some(Command::Model(command)) => command_with(&globals, surroundings, |app| {
-            model::run(app, surroundings, command)
-        }),
+        Some(Command::Status(args)) => {
+            command_with(Models::OfThisProcess, &globals, surroundings, |app| {
+                status::run(app, surroundings, &globals, args)
+            })
+        }
+        Some(Command::Model(command)) => {
+            command_with(Models::OfThisProcess, &globals, surroundings, |app| {
+                model::run(app, surroundings, command)
+            })
+        }
         Some(Command::Daemon(DaemonCommand::Run(args))) => {
             daemon::run::run(&args, &globals, surroundings)
+        }
+        Some(Command::Daemon(DaemonCommand::Status { json })) => {
+            daemon::control::status(surroundings, json)
+        }
+        Some(Command::Daemon(DaemonCommand::Stop)) => daemon::control::stop(surroundings),
+        Some(Command::Daemon(DaemonCommand::Logs { lines, follow })) => {
+            daemon::control::logs(surroundings, lines, follow)
         }
         Some(Command::Config(ConfigCommand::Show { json })) => {
             configuration::show(&globals, surroundings, json)
@@ -130,28 +148,69 @@ fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> {
 /// Runs a session that lives as long as its client. It starts whatever the configuration says: a
 /// mistake there closes the way out and is told, and the rest works.
 fn session<F: Future<Output = Result<Exit, Failure>>>(
+    name: &'static str,
     globals: &Globals,
     surroundings: &Surroundings,
     serve: impl FnOnce(App, Surroundings) -> F,
 ) -> Result<Exit, Failure> {
     let layers = surroundings.layers(globals)?;
-    with_app(layers, globals, surroundings, |app| {
-        serve(app, surroundings.clone())
-    })
+    with_app(
+        Models::OfADaemon(name),
+        layers,
+        globals,
+        surroundings,
+        |app| serve(app, surroundings.clone()),
+    )
 }
 
 /// Runs a command that a person waits for, in the projects that govern the current folder.
 fn command_with<F: Future<Output = Result<Exit, Failure>>>(
+    models: Models,
     globals: &Globals,
     surroundings: &Surroundings,
     command: impl FnOnce(App) -> F,
 ) -> Result<Exit, Failure> {
     let layers = surroundings.layers(globals)?;
     edge::sound(&layers)?;
-    with_app(layers, globals, surroundings, command)
+    with_app(models, layers, globals, surroundings, command)
+}
+
+/// Whose models a command uses. The name is the command's, for people.
+#[derive(Debug, Clone, Copy)]
+enum Models {
+    /// Those of the daemon, which is started on first need.
+    OfADaemon(&'static str),
+    /// Those of the daemon if one runs: a command that ends at once leaves no process behind.
+    OfARunningDaemon(&'static str),
+    /// Its own.
+    OfThisProcess,
+}
+
+impl Models {
+    /// How to come by them. `None`, too, where there is no place to share them.
+    fn sharing(self, layers: &Layers, surroundings: &Surroundings) -> Option<Sharing> {
+        let (name, starts) = match self {
+            Self::OfADaemon(name) => (name, true),
+            Self::OfARunningDaemon(name) => (name, false),
+            Self::OfThisProcess => return None,
+        };
+        let place = surroundings
+            .daemon_place()
+            .inspect_err(|error| tracing::debug!(%error, "models are not shared"))
+            .ok()?;
+        Some(Sharing {
+            place,
+            build: Build::of_this_program(),
+            name,
+            start: starts
+                .then(|| surroundings.start_daemon(&layers.settings()))
+                .flatten(),
+        })
+    }
 }
 
 fn with_app<F: Future<Output = Result<Exit, Failure>>>(
+    models: Models,
     layers: Layers,
     globals: &Globals,
     surroundings: &Surroundings,
@@ -167,10 +226,11 @@ fn with_app<F: Future<Output = Result<Exit, Failure>>>(
     let outcome = runtime.block_on(async {
         // Before any work: a client may end us as soon as it has its first answer.
         let mut termination = Termination::listen();
-        let app =
-            App::build(layers, surroundings.places(), scripted(globals)).map_err(|error| {
-                Failure::failed(format!("{error:#}. Free some memory and try again."))
-            })?;
+        let sharing = models.sharing(&layers, surroundings);
+        let app = App::build(layers, surroundings.places(), scripted(globals), sharing);
+        let app = app.map_err(|error| {
+            Failure::failed(format!("{error:#}. Free some memory and try again."))
+        })?;
         let _follows =
             AbortOnDropHandle::new(tokio::spawn(filter.follow(app.configuration.settings())));
         tokio::select! {

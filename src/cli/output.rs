@@ -25,6 +25,15 @@ pub fn print_styled(text: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::write(&error))
 }
 
+/// `text`, which may hold styles, as standard output takes it: for who draws there by other means.
+pub fn for_stdout(text: &str) -> String {
+    if anstream::AutoStream::choice(&io::stdout()) == anstream::ColorChoice::Never {
+        anstream::adapter::strip_str(text).to_string()
+    } else {
+        text.to_owned()
+    }
+}
+
 /// Tells something on standard error that is no failure.
 pub fn note(text: &str) {
     // Nothing can be told where standard error is closed.

@@ -1,5 +1,6 @@
 //! `tandem daemon`: the process that holds the models for all sessions.
 
+pub mod control;
 #[cfg_attr(unix, path = "detach/unix.rs")]
 #[cfg_attr(not(unix), path = "detach/other.rs")]
 mod detach;
