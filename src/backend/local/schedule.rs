@@ -112,7 +112,7 @@ mod tests {
             ("aaabbb6", "ababab"),
             ("aaabcc6", "abcaca"),
             // Nobody is owed for the time in which it asked for nothing.
-            ("aaaa4bbbaa5", "aaaabbabab"),
+            ("aaaa4bbbaa5", "aaaabbaba"),
             // Nor does one get ahead of those who have waited for longer by coming back.
             ("ab1c1a2", "abca"),
         ] {
