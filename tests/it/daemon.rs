@@ -2,3 +2,6 @@
 
 mod client;
 mod fake;
+mod program;
+mod server;
+mod speaker;

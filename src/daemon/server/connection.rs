@@ -26,6 +26,9 @@ use crate::inference::{ClientId, ErrorKind, GenerateError, Health};
 /// Backends that a session may report: it has a handful.
 const REPORTED: usize = 16;
 
+/// Models that a session may number: it has two or three, and numbers those that failed again.
+const MOST_NUMBERS: usize = 256;
+
 /// Characters of a session's name that are kept.
 const LONGEST_NAME: usize = 64;
 
@@ -227,7 +230,8 @@ struct Conversation {
     outgoing: Outgoing,
     /// Whether the session knows that the daemon drains.
     told: Arc<AtomicBool>,
-    models: HashMap<u32, Opened>,
+    /// By the session's numbers; `None` for those that were refused.
+    models: HashMap<u32, Option<Opened>>,
     cancels: Cancels,
     tasks: JoinSet<()>,
     /// Of all its requests, so that they end with it at once.
@@ -315,16 +319,16 @@ impl Conversation {
     }
 
     async fn open(&mut self, model: u32, spec: &ModelSpec) -> Result<(), Gone> {
-        let known = self.models.len() - usize::from(self.models.contains_key(&model));
-        let lease = (known < self.shared.limits.models)
-            .then(|| self.shared.models.lease(spec))
-            .flatten();
-        let Some(lease) = lease else {
-            self.models.remove(&model);
-            let error = "too many models are open in the daemon. Close some editors, or let them \
-                         use the same `local` settings.";
+        // What stood under this number is given up first.
+        self.models.remove(&model);
+        if self.models.len() >= MOST_NUMBERS {
+            tracing::warn!("a session that numbers too many models is given up");
+            return Err(Gone);
+        }
+        let Some(lease) = self.shared.models.lease(spec) else {
+            self.models.insert(model, None);
             let health = Health::Failed {
-                error: error.to_owned(),
+                error: too_many_models().to_string(),
                 retry_after: None,
             };
             return self.outgoing.say(&told_health(model, health)).await;
@@ -335,12 +339,12 @@ impl Conversation {
             lease,
             _tells_health: AbortOnDropHandle::new(tokio::spawn(tell)),
         };
-        self.models.insert(model, opened);
+        self.models.insert(model, Some(opened));
         Ok(())
     }
 
     fn warm_up(&mut self, model: u32) {
-        if let Some(opened) = self.models.get(&model) {
+        if let Some(Some(opened)) = self.models.get(&model) {
             let lease = Arc::clone(&opened.lease);
             self.tasks.spawn(async move {
                 if let Ok(backend) = lease.backend().await {
@@ -406,11 +410,20 @@ impl Conversation {
                 "too many requests of this session are not answered yet",
             ));
         }
-        let opened = self.models.get(&model);
-        opened
-            .map(|opened| Arc::clone(&opened.lease))
-            .ok_or_else(|| invalid(format!("the model number {model} is not open")))
+        match self.models.get(&model) {
+            Some(Some(opened)) => Ok(Arc::clone(&opened.lease)),
+            Some(None) => Err(too_many_models()),
+            None => Err(invalid(format!("the model number {model} is not open"))),
+        }
     }
+}
+
+fn too_many_models() -> GenerateError {
+    GenerateError::new(
+        ErrorKind::Unavailable,
+        "too many models are open in the daemon",
+        "Close some editors, or let them use the same `local` settings.",
+    )
 }
 
 fn told_health(model: u32, health: Health) -> FromDaemon {

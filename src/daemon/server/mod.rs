@@ -48,7 +48,7 @@ pub struct Limits {
     pub connections: usize,
     /// Requests of one connection that are not answered yet.
     pub in_flight: usize,
-    /// Models that are open at once, over all sessions; and numbers for them in one connection.
+    /// Models that are open at once, over all sessions.
     pub models: usize,
     /// How long a session may read nothing while there is something to read.
     pub stalled: Duration,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{SetOnce, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::daemon::ModelSpec;
 use crate::inference::{Backend, ErrorKind, GenerateError, Health};
@@ -28,6 +29,8 @@ pub struct Models {
 struct Slot {
     backend: SetOnce<Opened>,
     leases: watch::Sender<usize>,
+    /// Another model needs its place.
+    dismissed: CancellationToken,
 }
 
 /// Somebody has the model open.
@@ -50,11 +53,17 @@ impl Models {
             return Some(Lease::of(slot));
         }
         if slots.len() >= self.limit {
-            return None;
+            // One that is kept only because it is still loaded makes room.
+            let unused = slots
+                .iter()
+                .find(|(_, slot)| slot.backend.initialized() && *slot.leases.borrow() == 0)
+                .map(|(spec, _)| spec.clone())?;
+            slots.remove(&unused)?.dismissed.cancel();
         }
         let slot = Arc::new(Slot {
             backend: SetOnce::new(),
             leases: watch::Sender::new(0),
+            dismissed: CancellationToken::new(),
         });
         let lease = Lease::of(&slot);
         slots.insert(spec.clone(), Arc::clone(&slot));
@@ -82,11 +91,11 @@ impl Models {
     }
 
     /// Forgets the model, unless somebody has opened it by now.
-    fn forget(&self, spec: &ModelSpec, slot: &Slot) -> bool {
+    fn forget(&self, spec: &ModelSpec, slot: &Arc<Slot>) -> bool {
         // A lease is only given under this lock.
         let mut slots = self.slots();
         let unused = *slot.leases.borrow() == 0;
-        if unused {
+        if unused && slots.get(spec).is_some_and(|kept| Arc::ptr_eq(kept, slot)) {
             slots.remove(spec);
         }
         unused
@@ -149,6 +158,7 @@ async fn keep(models: Weak<Models>, open: OpenModel, spec: ModelSpec, slot: Arc<
         let _ = leases.wait_for(|leases| *leases == 0).await;
         tokio::select! {
             _ = leases.changed() => continue,
+            () = slot.dismissed.cancelled() => break,
             // A backend whose health ended has nothing more to say.
             _ = health.wait_for(holds_nothing) => {}
         }
