@@ -2,6 +2,7 @@
 
 mod client;
 mod fake;
+mod leaving;
 mod program;
 mod server;
 mod speaker;

@@ -108,7 +108,7 @@ async fn until_ended(
         last = termination.received().await;
         tracing::info!("a second signal: ends at once");
         stop.cancel();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     let ended = tokio::select! {
         ended = serve(claim, open, options, drain.clone(), stop.clone()) => ended,

@@ -121,7 +121,7 @@ async fn tell_draining(shared: &Shared, told: &AtomicBool, outgoing: Outgoing) {
     if !told.swap(true, Ordering::Relaxed) && outgoing.say(&FromDaemon::Draining).await.is_err() {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Never returns: gives signs of life while requests are outstanding.

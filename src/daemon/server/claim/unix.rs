@@ -76,9 +76,9 @@ impl Claim {
             match connection.peer_cred() {
                 Ok(peer) if peer.uid() == ours => return Ok(connection),
                 Ok(peer) => {
-                    tracing::warn!(user = peer.uid(), "another user's connection is closed")
+                    tracing::warn!(user = peer.uid(), "another user's connection is closed");
                 }
-                Err(error) => tracing::warn!(%error, "a connection of nobody knows whom is closed"),
+                Err(error) => tracing::warn!(%error, "a connection of an unknown user is closed"),
             }
         }
     }
