@@ -5,4 +5,5 @@ mod fake;
 mod leaving;
 mod program;
 mod server;
+mod shared;
 mod speaker;

@@ -14,6 +14,9 @@ use crate::daemon::{Build, Place, PlaceError, Readiness, StartCommand};
 /// Between two looks at whether a daemon is there by now. A connection attempt costs microseconds.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Looks at a daemon that does not want us: one of an older build refuses us and leaves.
+const REFUSALS: usize = 3;
+
 /// Between two starts, while one daemon leaves or another comes. A start costs tens of milliseconds.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -53,6 +56,8 @@ enum Look {
     Draining(Build),
     /// One that does not speak.
     Silent(Peer),
+    /// One that does not want us: why.
+    Refused(String),
 }
 
 /// Reaches a daemon.
@@ -72,6 +77,7 @@ pub(super) async fn dial(
         limits,
         not_before,
         silent: None,
+        refusals: 0,
     };
     if let Some(reached) = way.look().await {
         return reached;
@@ -111,8 +117,10 @@ pub(super) async fn dial(
 /// Looks until somebody is there or the time is over.
 async fn look_until(caller: &Caller, until: Instant) -> Reached {
     loop {
-        if let Look::Reached(reached) = look(caller).await {
-            return reached;
+        match look(caller).await {
+            Look::Reached(reached) => return reached,
+            Look::Refused(why) => return Reached::Impossible(why),
+            Look::Nobody | Look::Draining(_) | Look::Silent(_) => {}
         }
         if Instant::now() >= until {
             return Reached::NoneRuns;
@@ -127,9 +135,7 @@ async fn look(caller: &Caller) -> Look {
         Err(NotGreeted::Vanished) => Look::Nobody,
         Err(NotGreeted::Draining(build)) => Look::Draining(build),
         Err(NotGreeted::Silent(peer)) => Look::Silent(peer),
-        Err(NotGreeted::Refused { why, next_step }) => {
-            Look::Reached(Reached::Impossible(format!("{why}. {next_step}")))
-        }
+        Err(NotGreeted::Refused { why, next_step }) => Look::Refused(format!("{why}. {next_step}")),
         Err(NotGreeted::NotConnected(error)) => match error {
             NotConnected::NoneRuns | NotConnected::Busy => Look::Nobody,
             NotConnected::Place(error) => Look::Reached(Reached::Impossible(error.to_string())),
@@ -151,6 +157,7 @@ struct Way<'a> {
     not_before: Instant,
     /// Who was silent when last looked at.
     silent: Option<Peer>,
+    refusals: usize,
 }
 
 impl Way<'_> {
@@ -159,6 +166,14 @@ impl Way<'_> {
         match look(self.caller).await {
             Look::Reached(reached) => return Some(reached),
             Look::Nobody => self.silent = None,
+            Look::Refused(why) => {
+                self.silent = None;
+                self.refusals += 1;
+                if self.refusals >= REFUSALS {
+                    return Some(Reached::Impossible(why));
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
             Look::Draining(build) => {
                 self.silent = None;
                 // Who made it leave comes first, unless that was us.

@@ -95,10 +95,6 @@ impl Fake {
         (self.folder, self.place)
     }
 
-    pub async fn connected(&self) -> UnixStream {
-        self.listener.accept().await.unwrap().0
-    }
-
     /// The next connection, greeted.
     pub async fn accept(&self) -> Seat {
         self.accept_as(build(1), false).await
@@ -106,7 +102,18 @@ impl Fake {
 
     /// The next connection, greeted by a daemon of `build`.
     pub async fn accept_as(&self, build: Build, draining: bool) -> Seat {
-        let mut stream = self.connected().await;
+        self.accept_with(FromDaemon::Hello(DaemonHello {
+            protocol: PROTOCOLS.max,
+            build,
+            pid: std::process::id(),
+            draining,
+        }))
+        .await
+    }
+
+    /// The next connection, whose hello is answered by `first`.
+    pub async fn accept_with(&self, first: FromDaemon) -> Seat {
+        let mut stream = self.listener.accept().await.unwrap().0;
         let said = read(&mut stream, LIMIT).await.unwrap();
         let Some(ToDaemon::Hello(hello)) = said else {
             panic!("{said:?}")
@@ -116,13 +123,7 @@ impl Fake {
             hello,
             opened: HashSet::new(),
         };
-        seat.say(FromDaemon::Hello(DaemonHello {
-            protocol: PROTOCOLS.max,
-            build,
-            pid: std::process::id(),
-            draining,
-        }))
-        .await;
+        seat.say(first).await;
         seat
     }
 
