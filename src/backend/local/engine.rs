@@ -15,6 +15,7 @@ use super::probe::{Verdict, probe};
 use super::queue::{Active, FIRST_RETRY, Outcome, Shared, Submission};
 use super::sampler::Scores;
 use super::schedule::Rank;
+use super::stamp::Changes;
 use super::watchdog::{LOAD_LIMIT, PROBE_LIMIT, STEP_LIMIT, Watched, unexpected};
 use super::worker::{Load, WorkerOptions};
 use crate::inference::{ClientId, Event, Finish, GenerateError, GenerateRequest, Health, Priority};
@@ -35,6 +36,8 @@ pub(super) struct Engine {
     /// Started and not ended.
     active: Vec<Active>,
     last_used: Instant,
+    /// What happens to the model's files.
+    changes: Changes,
 }
 
 struct Resident {
@@ -52,6 +55,7 @@ enum Next {
     Step(usize),
     WarmUp,
     Unload,
+    LookAtFiles,
     Recover,
 }
 
@@ -65,6 +69,7 @@ impl Engine {
             options,
             resident: None,
             active: Vec::new(),
+            changes: Changes::default(),
         }
     }
 
@@ -82,6 +87,7 @@ impl Engine {
                     self.unload();
                     self.publish(Health::Unloaded);
                 }
+                Next::LookAtFiles => self.look_at_files(),
                 Next::Recover => {
                     self.shared().lock().failure = None;
                     self.publish(Health::Unloaded);
@@ -144,19 +150,25 @@ impl Engine {
                 return Next::WarmUp;
             }
             let now = shared.clock.now();
-            let deadline = if !self.active.is_empty() {
+            let again = self.changes.again();
+            let idle = self.active.is_empty();
+            let loaded = self.resident.is_some() || queue.failure.is_some();
+            if idle && loaded && again.is_some_and(|again| again <= now) {
+                return Next::LookAtFiles;
+            }
+            let deadline = if !idle {
                 Some(now + READER_POLL)
             } else if let Some(failure) = &queue.failure {
                 if failure.until <= now {
                     return Next::Recover;
                 }
-                Some(failure.until)
+                Some(again.map_or(failure.until, |again| again.min(failure.until)))
             } else if self.resident.is_some() {
                 let unload = self.last_used + self.options.idle_unload;
                 if unload <= now {
                     return Next::Unload;
                 }
-                Some(unload)
+                Some(again.map_or(unload, |again| again.min(unload)))
             } else {
                 None
             };
@@ -193,6 +205,7 @@ impl Engine {
             behind: false,
             spent: Duration::ZERO,
         };
+        self.look_at_files();
         match self.ensure_loaded().and_then(|()| self.begin(request)) {
             Ok(decoding) => {
                 let usage = decoding.usage();
@@ -319,6 +332,25 @@ impl Engine {
         self.count_cache();
     }
 
+    /// Lets go of the model, or of its failure, where other files stand in its place: they are loaded
+    /// when they are needed. While something is in the making the old one goes on.
+    fn look_at_files(&mut self) {
+        let now = self.shared().clock.now();
+        let (changes, files) = (&mut self.changes, &self.options.files);
+        let settled = self
+            .watched
+            .run(STEP_LIMIT, || Ok(changes.settled(now, files)));
+        if !matches!(settled, Ok(Ok(true))) || self.active.iter().any(|it| it.decoding.is_some()) {
+            return;
+        }
+        let failed = self.shared().lock().failure.take().is_some();
+        if failed || self.resident.is_some() {
+            tracing::info!("the model's files have changed");
+            self.unload();
+            self.publish(Health::Unloaded);
+        }
+    }
+
     fn ensure_loaded(&mut self) -> Result<(), GenerateError> {
         if self.resident.is_some() {
             return Ok(());
@@ -332,6 +364,11 @@ impl Engine {
         drop(failure);
         shared.lock().counted.loads += 1;
         self.publish(Health::Loading);
+        let files = &self.options.files;
+        // Before it is loaded, so that what is written meanwhile is a change.
+        if let Ok(Ok(stamp)) = self.watched.run(STEP_LIMIT, || Ok(files.stamp())) {
+            self.changes.loading(stamp);
+        }
         let load = &self.load;
         let mut loaded = match self.watched.run(LOAD_LIMIT, || Ok(load())) {
             Ok(Ok(Ok(loaded))) => loaded,

@@ -21,6 +21,7 @@ pub mod qwen;
 pub mod sampler;
 mod schedule;
 pub mod sequence;
+pub mod stamp;
 pub mod stop;
 pub mod threads;
 pub mod tokenizer;
@@ -43,6 +44,7 @@ use self::probe::Floor;
 use self::queue::Clock;
 use self::sampler::Scores;
 use self::sequence::Sequence;
+use self::stamp::Files;
 use self::window::Window;
 use self::worker::{Worker, WorkerOptions};
 use crate::config::{BundleRuntime, LocalSettings};
@@ -243,6 +245,7 @@ impl LocalBackend {
             floor: Floor::default(),
             placement,
             clock: Clock::default(),
+            files: Files::of(source.clone()),
         };
         let (device, context_tokens) = (settings.device, descriptor.context_tokens);
         let load = Arc::new(move || loader::load(&source, context_tokens, device));

@@ -16,6 +16,7 @@ use super::error::LoadError;
 use super::loader::Loaded;
 use super::probe::Floor;
 use super::queue::{Clock, Shared, Submission};
+use super::stamp::Files;
 use super::watchdog::{self, Watched};
 use crate::inference::{
     ErrorKind, Event, EventSender, GenerateError, GenerateRequest, Health, Placement, Statistics,
@@ -39,6 +40,8 @@ pub struct WorkerOptions {
     pub placement: Placement,
     /// Where the time comes from.
     pub clock: Clock,
+    /// Where the model is read from: loaded anew when that has changed.
+    pub files: Files,
 }
 
 /// Loads the model, on the thread that will compute with it; called again after each unload.

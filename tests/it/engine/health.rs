@@ -12,11 +12,12 @@ use tandem::backend::local::probe::{Canary, Floor};
 use tandem::backend::local::queue::Clock;
 use tandem::backend::local::sampler::Scores;
 use tandem::backend::local::sequence::{ReleasedStates, Sequence, StateHandle};
+use tandem::backend::local::stamp::Files;
 use tandem::backend::local::tokenizer::Tokenizer;
 use tandem::backend::local::watchdog::{LOAD_LIMIT, STEP_LIMIT};
 use tandem::backend::local::window::Window;
 use tandem::backend::local::worker::{Worker, WorkerOptions};
-use tandem::backend::local::{LanguageModel, Prefill};
+use tandem::backend::local::{LanguageModel, ModelSource, Prefill};
 use tandem::inference::{
     ErrorKind, Event, GenerateError, Health, Placement, Priority, TokenStream,
 };
@@ -129,6 +130,10 @@ struct Rig {
 
 impl Rig {
     fn new(script: Script) -> Self {
+        Self::of(script, Files::default())
+    }
+
+    fn of(script: Script, files: Files) -> Self {
         let (gate, closed) = channel();
         let stage = Arc::new(Stage {
             script,
@@ -174,6 +179,7 @@ impl Rig {
                 requested: "chip".into(),
                 observed: None,
             },
+            files,
             clock: Clock::new(move || time.start + *time.elapsed.lock().unwrap()),
         };
         Self {
@@ -371,4 +377,36 @@ async fn hardware_that_was_asked_for_and_hardware_that_was_seen_are_two_things()
     rig.probed().await;
     let seen = "requested chip, observed half of the chip";
     assert_eq!(rig.worker.placement().to_string(), seen);
+}
+
+#[tokio::test]
+async fn a_model_whose_file_was_replaced_is_loaded_anew_and_not_half_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    fs::write(&path, "old").unwrap();
+    let files = Files::of(ModelSource::Gguf(path.clone()));
+    let rig = Rig::of(Script::default(), files);
+    // Asks after more than a second; how often the model was loaded by then.
+    let loads = async || {
+        rig.advance(Duration::from_secs(2));
+        rig.ask().collect().await.unwrap();
+        rig.stage.loads.load(Ordering::SeqCst)
+    };
+    assert_eq!((loads().await, loads().await), (1, 1));
+    // While it is written to, each look sees another file.
+    for part in ["new, ", "new, and ", "new, and whole"] {
+        fs::write(&path, part).unwrap();
+        rig.ask().collect().await.unwrap();
+        assert_eq!(loads().await, 1, "{part}");
+        fs::write(&path, format!("{part}.")).unwrap();
+    }
+    // It stands still: without a request it is let go of, with the next it is there.
+    assert_eq!(loads().await, 1);
+    rig.advance(Duration::from_secs(2));
+    rig.until(&["unloaded"]).await;
+    assert_eq!((loads().await, loads().await), (2, 2));
+    assert_eq!(rig.stage.dropped.load(Ordering::SeqCst), 1);
+    // What is gone goes on from memory.
+    fs::remove_file(&path).unwrap();
+    assert_eq!((loads().await, loads().await), (2, 2));
 }

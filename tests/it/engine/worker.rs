@@ -12,6 +12,7 @@ use tandem::backend::local::probe::Floor;
 use tandem::backend::local::queue::Clock;
 use tandem::backend::local::sampler::Scores;
 use tandem::backend::local::sequence::{ReleasedStates, Sequence, StateHandle};
+use tandem::backend::local::stamp::Files;
 use tandem::backend::local::threads;
 use tandem::backend::local::tokenizer::Tokenizer;
 use tandem::backend::local::window::Window;
@@ -130,6 +131,7 @@ impl Rig {
             floor: Floor::default(),
             placement: threads::requested(),
             clock: Clock::default(),
+            files: Files::default(),
         };
         let worker = Worker::start(Arc::new(load), options, Health::Unloaded).unwrap();
         Self {
