@@ -38,6 +38,7 @@ pub fn run(
         detach::leave_session();
     }
     detach::keep_memory_private();
+    detach::make_room();
     let outcome = place
         .map_err(|error| Failure::failed(error.to_string()))
         .and_then(|place| {

@@ -26,7 +26,7 @@ use super::Build;
 use super::wire::{ReportedBackend, SessionHello};
 
 /// After the system had no room for a connection, none is taken for so long.
-const NO_ROOM: Duration = Duration::from_millis(100);
+const NO_ROOM: Duration = Duration::from_secs(1);
 
 /// How to serve.
 #[derive(Debug, Clone)]
@@ -174,6 +174,7 @@ async fn take_connections(mut claim: Claim, shared: &Arc<Shared>, connections: &
     let mut look = interval(shared.limits.look);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut number = 0;
+    let mut hidden = false;
     loop {
         tokio::select! {
             accepted = claim.accept() => match accepted {
@@ -190,7 +191,16 @@ async fn take_connections(mut claim: Claim, shared: &Arc<Shared>, connections: &
             Some(_) = connections.join_next() => {}
             _ = look.tick() => match claim.look() {
                 Presence::Kept => {}
-                Presence::Restored => tracing::warn!("the socket was gone; it is there again"),
+                Presence::Restored => {
+                    hidden = false;
+                    tracing::warn!("the socket was gone; it is there again");
+                }
+                // Told once, since it is looked for every second.
+                Presence::Hidden if hidden => {}
+                Presence::Hidden => {
+                    hidden = true;
+                    tracing::warn!("the socket is gone and cannot be made; tried again every second");
+                }
                 Presence::Lost => return,
             },
         }

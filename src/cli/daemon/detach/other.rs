@@ -4,6 +4,9 @@
 pub fn keep_memory_private() {}
 
 /// Nothing to be done.
+pub fn make_room() {}
+
+/// Nothing to be done.
 pub fn leave_session() {}
 
 /// Nothing to be done.

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 
-use rustix::process::{Resource, Rlimit, setrlimit, setsid};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 /// No image of this process's memory, with everybody's text in it, is ever written to a disk.
@@ -13,6 +13,23 @@ pub fn keep_memory_private() {
     };
     if let Err(error) = setrlimit(Resource::Core, none) {
         tracing::debug!(%error, "a crash may leave a core file");
+    }
+}
+
+/// Files that may be open at once: each session has one, and macOS begins with 256 in all.
+const OPEN_FILES: u64 = 1024;
+
+/// Makes room for as many sessions as are served.
+pub fn make_room() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < OPEN_FILES) {
+        let most = limit.maximum.unwrap_or(OPEN_FILES);
+        let wanted = Rlimit {
+            current: Some(OPEN_FILES.min(most)),
+            ..limit
+        };
+        // Without it, sessions beyond the limit wait until others have gone.
+        let _ = setrlimit(Resource::Nofile, wanted);
     }
 }
 

@@ -39,6 +39,8 @@ pub enum Presence {
     Kept,
     /// Again, at a socket that was made anew.
     Restored,
+    /// Not now: the socket is gone and cannot be made.
+    Hidden,
     /// No more: another daemon serves the folder by now.
     Lost,
 }

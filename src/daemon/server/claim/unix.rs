@@ -93,10 +93,7 @@ impl Claim {
                     Presence::Restored
                 }
                 Err(ClaimError::Another) => Presence::Lost,
-                Err(error) => {
-                    tracing::warn!(%error, "no session finds this daemon any more");
-                    Presence::Kept
-                }
+                Err(error) => hidden(&error),
             };
         }
         let path = self.place.socket();
@@ -108,10 +105,7 @@ impl Claim {
                 (self.listener, self.socket) = (listener, socket);
                 Presence::Restored
             }
-            Err(error) => {
-                tracing::warn!(%error, "no session finds this daemon any more");
-                Presence::Kept
-            }
+            Err(error) => hidden(&error),
         }
     }
 }
@@ -127,6 +121,11 @@ impl Drop for Claim {
         // Closing the file would release it too, but not before the listener is gone.
         let _ = self.lock.unlock();
     }
+}
+
+fn hidden(error: &dyn std::fmt::Display) -> Presence {
+    tracing::debug!(%error, "the socket cannot be made");
+    Presence::Hidden
 }
 
 /// Listens at `path`, whatever stood there. For the holder of the lock.
