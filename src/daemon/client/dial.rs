@@ -17,6 +17,10 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Looks at a daemon that does not want us: one of an older build refuses us and leaves.
 const REFUSALS: usize = 3;
 
+/// Daemons that this session started and that left at once, since they are older than it: the program's
+/// file is not what it was.
+const STARTED: usize = 2;
+
 /// Between two starts, while one daemon leaves or another comes. A start costs tens of milliseconds.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -78,6 +82,7 @@ pub(super) async fn dial(
         not_before,
         silent: None,
         refusals: 0,
+        older: 0,
     };
     if let Some(reached) = way.look().await {
         return reached;
@@ -158,6 +163,8 @@ struct Way<'a> {
     /// Who was silent when last looked at.
     silent: Option<Peer>,
     refusals: usize,
+    /// Daemons that left at once since they are older than this session.
+    older: usize,
 }
 
 impl Way<'_> {
@@ -179,6 +186,8 @@ impl Way<'_> {
                 // Who made it leave comes first, unless that was us.
                 if self.caller.build <= build {
                     self.not_before = self.not_before.max(Instant::now() + self.limits.settle);
+                } else {
+                    self.older += 1;
                 }
             }
             // Silent twice, with somebody waiting for it: it would keep all sessions out for ever.
@@ -196,6 +205,7 @@ impl Way<'_> {
     /// Starts daemons until one of them, or of anybody's, answers.
     async fn start(mut self, start: &StartCommand) -> Reached {
         let mut give_up = Instant::now() + self.limits.ready;
+        let mut started = 0;
         loop {
             if let Some(reached) = self.look().await {
                 return reached;
@@ -206,10 +216,12 @@ impl Way<'_> {
                 continue;
             }
             match start.start(self.limits.ready).await {
-                Ok(Readiness::Ready) => {}
+                Ok(Some(Readiness::Ready)) => started += 1,
                 // One that leaves still holds the lock, or one that comes does not listen yet.
-                Ok(Readiness::Another) => tokio::time::sleep(AGAIN).await,
-                Ok(Readiness::Failed(error)) => return Reached::Impossible(error),
+                Ok(Some(Readiness::Another)) => tokio::time::sleep(AGAIN).await,
+                // A machine with much to do. It may come yet, and others are not kept waiting for it.
+                Ok(None) => {}
+                Ok(Some(Readiness::Failed(error))) => return Reached::Impossible(error),
                 Err(error) => {
                     return Reached::Impossible(format!(
                         "the daemon cannot be started: {}: {error}. Start the editor again with a \
@@ -220,6 +232,12 @@ impl Way<'_> {
             }
             if let Some(reached) = self.look().await {
                 return reached;
+            }
+            if started >= STARTED && self.older >= STARTED {
+                return Reached::Impossible(format!(
+                    "the daemon that {} runs is older than this session. Restart the editor.",
+                    start.program.display()
+                ));
             }
             if Instant::now() > give_up {
                 return Reached::Failed(

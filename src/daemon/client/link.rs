@@ -220,7 +220,7 @@ impl Link {
         } else if was_current {
             for_each(&models, |served| served.rest());
             if may_look {
-                self.look_until(Instant::now() + self.options.limits.settle);
+                self.attach();
             }
         }
     }
@@ -310,19 +310,22 @@ impl Link {
 
     /// The daemon ends: what is in flight stays with it, the rest goes to the next one.
     fn drained(&self, connection: &Arc<Connection>) {
-        let settle = self.options.limits.settle;
+        let now = Instant::now();
         let mut state = self.state();
         let was_current = state.forget(connection);
-        if self.options.build <= connection.daemon.build {
-            // Whoever made it leave comes first.
-            state.not_before = Instant::now() + settle;
-        }
+        // Whoever made it leave comes first, unless that was us.
+        let settled = if self.options.build <= connection.daemon.build {
+            now + self.options.limits.settle
+        } else {
+            now
+        };
+        state.not_before = settled;
         let models = state.models.clone();
         drop(state);
         connection.retire();
         if was_current {
             for_each(&models, |served| served.rest());
-            self.look_until(Instant::now() + settle);
+            self.look_until(settled);
         }
     }
 

@@ -213,9 +213,14 @@ impl Seat {
 
 impl Session {
     pub fn new(place: &Place, start: Option<StartCommand>, limits: Limits) -> Self {
+        Self::of(place, start, limits, build(1))
+    }
+
+    /// A session of `build`.
+    pub fn of(place: &Place, start: Option<StartCommand>, limits: Limits, build: Build) -> Self {
         let link = Link::new(LinkOptions {
             place: place.clone(),
-            build: build(1),
+            build,
             name: "test".to_owned(),
             start,
             limits,

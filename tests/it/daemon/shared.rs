@@ -17,7 +17,7 @@ use tandem::inference::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::fake::{Session, ask, build, limits, place, question};
+use super::fake::{FROM_HERE, Session, ask, build, limits, place, question};
 
 /// Names the folder in which a process of the tests is one session among others.
 const PLACE: &str = "TANDEM_TEST_DAEMON_FOLDER";
@@ -234,6 +234,40 @@ async fn a_daemon_that_is_stopped_is_killed_and_started_again() {
     assert_eq!(ask(&backend).collect().await.unwrap().text, ANSWER);
     assert_ne!(process(&home).await, stopped);
     home.close().await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_newer_than_all_daemons_serves_itself() {
+    let home = Home::new();
+    let start = scripted(home.folder.path());
+    let session = Session::of(&home.place(), Some(start), Limits::default(), newest());
+    let backend = session.backend(OnCrash::Fail);
+    assert_eq!(ask(&backend).collect().await.unwrap().text, FROM_HERE);
+    home.close().await;
+}
+
+#[tokio::test]
+async fn an_older_daemon_leaves_and_its_sessions_move_on_without_an_error() {
+    let home = Home::new();
+    let old = session(&home, scripted(home.folder.path()));
+    let old = old.backend(OnCrash::Fail);
+    ask(&old).collect().await.unwrap();
+    let left = process(&home).await;
+    // The session of a newer build has one of its own, were it not for the tests.
+    let new = Session::of(&home.place(), None, Limits::default(), newest());
+    let new = new.backend(OnCrash::Fail);
+    assert_eq!(ask(&new).collect().await.unwrap().text, FROM_HERE);
+    assert_eq!(ask(&old).collect().await.unwrap().text, ANSWER);
+    assert_ne!(process(&home).await, left);
+    home.close().await;
+}
+
+/// A build that the program is not yet.
+fn newest() -> Build {
+    Build {
+        version: "999.0.0".to_owned(),
+        built_unix_ms: 0,
+    }
 }
 
 /// The model inside the program, behind `session`'s link.
