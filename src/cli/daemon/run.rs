@@ -137,7 +137,7 @@ fn start_log(
     place: &Place,
 ) -> Result<(), Failure> {
     let mut log = LogSettings {
-        // Who comes and goes: a few lines a session.
+        // A few lines for each daemon and model; sessions would fill it, so they are told at `debug`.
         filter: "info".to_owned(),
         file: None,
     };

@@ -145,7 +145,7 @@ struct Presence {
 impl Presence {
     fn new(number: u64, mut hello: SessionHello, shared: Arc<Shared>) -> Self {
         hello.name = hello.name.chars().take(LONGEST_NAME).collect();
-        tracing::info!(number, name = ?hello.name, pid = hello.pid, "a session comes");
+        tracing::debug!(number, name = ?hello.name, pid = hello.pid, "a session comes");
         if hello.works {
             shared.working.send_modify(|sessions| *sessions += 1);
         }
@@ -167,7 +167,7 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        tracing::info!(number = self.number, "a session goes");
+        tracing::debug!(number = self.number, "a session goes");
         self.shared.sessions().remove(&self.number);
         if self.session.hello.works {
             self.shared.working.send_modify(|sessions| *sessions -= 1);
