@@ -76,12 +76,12 @@ pub async fn drain(place: &Place, build: &Build) -> Result<Option<u32>, ClientEr
         return Ok(None);
     };
     let asked = tokio::time::timeout(LEAVING, async {
-        say(&mut daemon, &ToDaemon::Drain).await?;
-        // One that is killed has left too.
-        while let Ok(Some(_)) = hear(&mut daemon).await {}
-        Ok::<(), FrameError>(())
+        // One that does not take the question is leaving already; one that is killed has left too.
+        if say(&mut daemon, &ToDaemon::Drain).await.is_ok() {
+            while let Ok(Some(_)) = hear(&mut daemon).await {}
+        }
     });
-    asked.await.map_err(|_| ClientError::Silent)??;
+    asked.await.map_err(|_| ClientError::Silent)?;
     Ok(Some(daemon.daemon.pid))
 }
 
