@@ -138,12 +138,12 @@ async fn report(router: Weak<Router>, link: Arc<Link>) {
 /// How the daemon opens a model: here, from its file or from inside the program.
 #[must_use]
 pub fn open_model() -> OpenModel {
-    Arc::new(|spec| open_here(&spec.path(), &spec.settings()))
+    Arc::new(|spec| open_here(spec.path().as_deref(), &spec.settings()))
 }
 
 /// The model at `path`, or the embedded one, inside this process.
-fn open_here(path: &Option<PathBuf>, settings: &LocalSettings) -> io::Result<Arc<dyn Backend>> {
-    let backend = LocalBackend::open(source(path.as_deref(), settings), settings)?;
+fn open_here(path: Option<&Path>, settings: &LocalSettings) -> io::Result<Arc<dyn Backend>> {
+    let backend = LocalBackend::open(source(path, settings), settings)?;
     Ok(Arc::new(backend))
 }
 
@@ -162,7 +162,7 @@ fn open_shared(
 ) -> io::Result<Arc<dyn Backend>> {
     let here = {
         let (path, settings) = (path.map(Path::to_owned), settings.clone());
-        move || open_here(&path, &settings)
+        move || open_here(path.as_deref(), &settings)
     };
     let Some((link, spec)) = link.zip(ModelSpec::new(path, settings)) else {
         return here();

@@ -34,6 +34,7 @@ pub struct Cli {
 /// Flags of every command.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Configuration")]
+#[expect(clippy::struct_excessive_bools, reason = "flags are what it holds")]
 pub struct Globals {
     /// Read this file instead of your own configuration
     #[arg(long, global = true, value_name = "FILE")]

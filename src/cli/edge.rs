@@ -203,25 +203,15 @@ impl Surroundings {
         let mut say = |place: &str, options: Options| {
             layers.push(self.anchored(Layer::new(place, options), &self.folder));
         };
+        let in_mode = |mode: Mode| Options {
+            mode: Some(mode),
+            ..Options::default()
+        };
         if globals.local_only {
-            let mode = Some(Mode::LocalOnly);
-            say(
-                "--local-only",
-                Options {
-                    mode,
-                    ..Options::default()
-                },
-            );
+            say("--local-only", in_mode(Mode::LocalOnly));
         }
         if let Some(mode) = globals.mode {
-            let mode = Some(mode.into());
-            say(
-                "--mode",
-                Options {
-                    mode,
-                    ..Options::default()
-                },
-            );
+            say("--mode", in_mode(mode.into()));
         }
         let local = |local: LocalOptions| Options {
             local,

@@ -79,29 +79,25 @@ fn dispatch(cli: Cli, surroundings: &Surroundings) -> Result<Exit, Failure> {
         Some(Command::Lsp) => session("lsp", &globals, surroundings, serve::lsp),
         Some(Command::Mcp) => session("mcp", &globals, surroundings, serve::mcp),
         Some(Command::Complete(args)) => {
-            let sharing = Models::OfARunningDaemon("complete");
+            let sharing = Models::SharedIfRunning("complete");
             command_with(sharing, &globals, surroundings, |app| {
                 complete::run(app, surroundings, args)
             })
         }
         Some(Command::Ask(args)) => {
-            let sharing = Models::OfARunningDaemon("ask");
+            let sharing = Models::SharedIfRunning("ask");
             command_with(sharing, &globals, surroundings, |app| {
                 ask::run(app, surroundings, args)
             })
         }
         Some(Command::Doctor(args)) => doctor::run(&globals, surroundings, &args),
         Some(Command::Generate(args)) => generate::run(&globals, surroundings, &args),
-        Some(Command::Status(args)) => {
-            command_with(Models::OfThisProcess, &globals, surroundings, |app| {
-                status::run(app, surroundings, &globals, args)
-            })
-        }
-        Some(Command::Model(command)) => {
-            command_with(Models::OfThisProcess, &globals, surroundings, |app| {
-                model::run(app, surroundings, command)
-            })
-        }
+        Some(Command::Status(args)) => command_with(Models::Own, &globals, surroundings, |app| {
+            status::run(app, surroundings, &globals, args)
+        }),
+        Some(Command::Model(command)) => command_with(Models::Own, &globals, surroundings, |app| {
+            model::run(app, surroundings, command)
+        }),
         Some(Command::Daemon(DaemonCommand::Run(args))) => {
             daemon::run::run(&args, &globals, surroundings)
         }
@@ -154,13 +150,9 @@ fn session<F: Future<Output = Result<Exit, Failure>>>(
     serve: impl FnOnce(App, Surroundings) -> F,
 ) -> Result<Exit, Failure> {
     let layers = surroundings.layers(globals)?;
-    with_app(
-        Models::OfADaemon(name),
-        layers,
-        globals,
-        surroundings,
-        |app| serve(app, surroundings.clone()),
-    )
+    with_app(Models::Shared(name), layers, globals, surroundings, |app| {
+        serve(app, surroundings.clone())
+    })
 }
 
 /// Runs a command that a person waits for, in the projects that govern the current folder.
@@ -179,20 +171,20 @@ fn command_with<F: Future<Output = Result<Exit, Failure>>>(
 #[derive(Debug, Clone, Copy)]
 enum Models {
     /// Those of the daemon, which is started on first need.
-    OfADaemon(&'static str),
+    Shared(&'static str),
     /// Those of the daemon if one runs: a command that ends at once leaves no process behind.
-    OfARunningDaemon(&'static str),
+    SharedIfRunning(&'static str),
     /// Its own.
-    OfThisProcess,
+    Own,
 }
 
 impl Models {
     /// How to come by them. `None`, too, where there is no place to share them.
     fn sharing(self, layers: &Layers, surroundings: &Surroundings) -> Option<Sharing> {
         let (name, starts) = match self {
-            Self::OfADaemon(name) => (name, true),
-            Self::OfARunningDaemon(name) => (name, false),
-            Self::OfThisProcess => return None,
+            Self::Shared(name) => (name, true),
+            Self::SharedIfRunning(name) => (name, false),
+            Self::Own => return None,
         };
         let place = surroundings
             .daemon_place()
