@@ -99,6 +99,13 @@ impl Decisions {
     }
 }
 
+#[cfg_attr(
+    windows,
+    expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes fields by reference; only on Windows is a time that small"
+    )
+)]
 fn unix_ms<S: Serializer>(at: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
     // A clock set before 1970 has nothing better to say than zero.
     let since = at

@@ -6,6 +6,9 @@
 mod build;
 pub mod client;
 mod frame;
+// On other systems for its tests alone.
+#[cfg(any(windows, test))]
+mod pipe;
 mod place;
 mod readiness;
 pub mod server;
@@ -15,6 +18,8 @@ pub mod wire;
 
 pub use build::Build;
 pub use frame::{Frame, FrameError, HELLO_LIMIT, LIMIT, read};
+#[cfg(windows)]
+pub use pipe::leave_standard_handles;
 pub use place::{Place, PlaceError};
 pub use readiness::Readiness;
 pub use spec::{ModelSpec, SpecSource};

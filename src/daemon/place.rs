@@ -53,22 +53,28 @@ impl Place {
     /// for state; one in `/tmp` with the user's number where both are too long for a socket. The log
     /// is kept with the state where there is such a folder, since the runtime's is memory.
     ///
+    /// On Windows, which closes a user's folder for state to others, always below that one; and what
+    /// runs with an administrator's rights has a folder of its own, since the rest of the user's
+    /// programs must not tell it what to do.
+    ///
     /// # Errors
     /// [`PlaceError::Homeless`], [`PlaceError::Unsupported`].
     pub fn choose(runtime: Option<&Path>, state: Option<&Path>) -> Result<Self, PlaceError> {
-        if cfg!(not(unix)) {
+        if cfg!(not(any(unix, windows))) {
             return Err(PlaceError::Unsupported);
         }
         let candidates = [
-            runtime.map(|folder| folder.join("tandem")),
-            state.map(|folder| folder.join("daemon")),
+            runtime
+                .filter(|_| cfg!(not(windows)))
+                .map(|folder| folder.join("tandem")),
+            state.map(|folder| folder.join(in_state())),
         ];
         let mut candidates = candidates.into_iter().flatten().peekable();
         if candidates.peek().is_none() {
             return Err(PlaceError::Homeless);
         }
         let folder = candidates
-            .find(|folder| socket_in(folder).as_os_str().len() <= LONGEST_SOCKET)
+            .find(|folder| cfg!(windows) || socket_in(folder).as_os_str().len() <= LONGEST_SOCKET)
             .unwrap_or_else(short);
         let log = state.unwrap_or(&folder).join("daemon.log");
         Ok(Self { folder, log })
@@ -80,7 +86,8 @@ impl Place {
         &self.folder
     }
 
-    /// The socket. Only the holder of [`Self::lock`] may remove and make it.
+    /// The socket; on Windows the file that names the pipe that stands for it. Only the holder of
+    /// [`Self::lock`] may remove and make it.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         socket_in(&self.folder)
@@ -113,10 +120,7 @@ impl Place {
         if let Some(parent) = self.folder.parent() {
             fs::create_dir_all(parent).map_err(io)?;
         }
-        let mut builder = DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        match builder.create(&self.folder) {
+        match builder().create(&self.folder) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(self.io(error)),
@@ -159,7 +163,32 @@ impl Place {
 }
 
 fn socket_in(folder: &Path) -> PathBuf {
-    folder.join("daemon.sock")
+    folder.join(if cfg!(windows) {
+        "daemon.pipe"
+    } else {
+        "daemon.sock"
+    })
+}
+
+/// What the folder is called below the one for state.
+fn in_state() -> &'static str {
+    #[cfg(windows)]
+    if super::pipe::is_elevated() {
+        return "daemon-elevated";
+    }
+    "daemon"
+}
+
+#[cfg(unix)]
+fn builder() -> DirBuilder {
+    let mut builder = DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
+#[cfg(not(unix))]
+fn builder() -> DirBuilder {
+    DirBuilder::new()
 }
 
 #[cfg(unix)]

@@ -1,6 +1,6 @@
 //! Starting a daemon: the process, what it inherits (next to nothing), and what it says of itself.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,7 +13,8 @@ use super::Readiness;
 use super::readiness::LONGEST;
 
 /// What the daemon is told of the session's environment: where this user's folders are, how to find
-/// libraries, and which GPU may be used. No key, no token, no proxy.
+/// libraries, and which GPU may be used. No key, no token, no proxy. From `SystemRoot` on, these are
+/// Windows's, without which no program starts or finds a folder there.
 const ALLOWED: &[&str] = &[
     "HOME",
     "USER",
@@ -27,6 +28,13 @@ const ALLOWED: &[&str] = &[
     "XDG_DATA_HOME",
     "LD_LIBRARY_PATH",
     "CUDA_VISIBLE_DEVICES",
+    "SystemRoot",
+    "SystemDrive",
+    "USERPROFILE",
+    "APPDATA",
+    "LOCALAPPDATA",
+    "TEMP",
+    "TMP",
 ];
 
 /// The program that runs, on Linux: the very file, also after another took its name.
@@ -62,7 +70,7 @@ impl StartCommand {
             arguments: arguments.into_iter().map(Into::into).collect(),
             environment: variables
                 .into_iter()
-                .filter(|(name, _)| ALLOWED.iter().any(|allowed| name == allowed))
+                .filter(|(name, _)| ALLOWED.iter().any(|allowed| is_same_name(name, allowed)))
                 .collect(),
         })
     }
@@ -80,6 +88,11 @@ impl StartCommand {
         #[cfg(unix)]
         if self.program == Path::new(OURSELVES) {
             command.arg0("tandem");
+        }
+        #[cfg(windows)]
+        {
+            super::pipe::keep_standard_handles();
+            command.creation_flags(super::pipe::DETACHED);
         }
         let mut child = command
             .args(&self.arguments)
@@ -132,9 +145,19 @@ fn is_same_file(_: &Path, _: &Path) -> bool {
     false
 }
 
-/// A folder that nothing need be unmounted around.
-fn root() -> &'static Path {
-    Path::new(if cfg!(windows) { "C:\\" } else { "/" })
+/// Windows makes no difference between large and small letters there.
+fn is_same_name(one: &OsStr, other: &str) -> bool {
+    if cfg!(windows) {
+        one.eq_ignore_ascii_case(other)
+    } else {
+        one == other
+    }
+}
+
+/// A folder that stays where it is, with nothing to be unmounted or removed around it.
+fn root() -> PathBuf {
+    let windows = std::env::var_os("SystemRoot").filter(|_| cfg!(windows));
+    windows.map_or_else(|| PathBuf::from("/"), PathBuf::from)
 }
 
 #[cfg(test)]
@@ -157,9 +180,13 @@ mod tests {
             "HTTPS_PROXY",
             "LD_PRELOAD",
             "XDG_RUNTIME_DIR",
+            "SystemRoot",
         ]);
         let command = StartCommand::of_this_program(["daemon", "run"], variables).unwrap();
-        assert_eq!(command.environment, pairs(&["HOME", "XDG_RUNTIME_DIR"]));
+        assert_eq!(
+            command.environment,
+            pairs(&["HOME", "XDG_RUNTIME_DIR", "SystemRoot"])
+        );
         assert_eq!(command.arguments, ["daemon", "run"]);
     }
 

@@ -46,6 +46,8 @@ const CRATE_STAYS_IN: &[(&str, &[&str])] = &[
     ("objc2_core_video", CORE_ML),
     ("objc2_foundation", CORE_ML),
     ("tokenizers", &["src/backend/local/"]),
+    // Windows's C interface, all of which is unsafe.
+    ("windows_sys", &["src/daemon/pipe/win32.rs"]),
     // Claude and the hub are all that the program talks to.
     ("reqwest", &["src/backend/claude", "src/model/"]),
     ("hf_hub", &["src/model/"]),

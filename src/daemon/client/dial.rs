@@ -142,10 +142,10 @@ async fn look(caller: &Caller) -> Look {
         Err(NotGreeted::Silent(peer)) => Look::Silent(peer),
         Err(NotGreeted::Refused { why, next_step }) => Look::Refused(format!("{why}. {next_step}")),
         Err(NotGreeted::NotConnected(error)) => match error {
-            NotConnected::NoneRuns | NotConnected::Busy => Look::Nobody,
+            NotConnected::NoneRuns | NotConnected::Busy(_) => Look::Nobody,
             NotConnected::Place(error) => Look::Reached(Reached::Impossible(error.to_string())),
-            NotConnected::Foreign { user } => Look::Reached(Reached::Impossible(format!(
-                "{} is held by the user number {user}. Remove it; the daemon makes it anew.",
+            NotConnected::Foreign { holder } => Look::Reached(Reached::Impossible(format!(
+                "{} is held by {holder}. Remove it; the daemon makes it anew.",
                 caller.place.socket().display()
             ))),
             NotConnected::Io(error) => {

@@ -52,9 +52,13 @@ pub(super) enum NotGreeted {
 impl Caller {
     /// Connects, and exchanges names.
     pub(super) async fn hail(&self) -> Result<Greeted, NotGreeted> {
-        let (mut stream, peer) = socket::connect(&self.place)
-            .await
-            .map_err(NotGreeted::NotConnected)?;
+        let (mut stream, peer) =
+            socket::connect(&self.place)
+                .await
+                .map_err(|error| match error {
+                    NotConnected::Busy(Some(peer)) => NotGreeted::Silent(peer),
+                    error => NotGreeted::NotConnected(error),
+                })?;
         let greeting = tokio::time::timeout(self.patience, self.greet(&mut stream));
         let daemon = match greeting.await {
             Err(_) => return Err(NotGreeted::Silent(peer)),

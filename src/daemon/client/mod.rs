@@ -14,7 +14,10 @@ mod once;
 mod request;
 #[cfg(unix)]
 mod socket;
-#[cfg(not(unix))]
+#[cfg(windows)]
+#[path = "pipe.rs"]
+mod socket;
+#[cfg(not(any(unix, windows)))]
 #[path = "no_socket.rs"]
 mod socket;
 

@@ -13,9 +13,9 @@ pub(super) struct Peer;
 #[expect(dead_code, reason = "the same cases as where there are sockets")]
 pub(super) enum NotConnected {
     NoneRuns,
-    Busy,
+    Busy(Option<Peer>),
     Place(PlaceError),
-    Foreign { user: u32 },
+    Foreign { holder: String },
     Io(io::Error),
 }
 

@@ -20,12 +20,10 @@ pub enum ClientError {
     #[error(transparent)]
     Place(#[from] PlaceError),
     /// Somebody of another user listens in our folder.
-    #[error(
-        "the daemon's socket is held by the user number {user}. Remove it; the daemon makes it anew."
-    )]
+    #[error("the daemon's socket is held by {holder}. Remove it; the daemon makes it anew.")]
     Foreign {
-        /// Their number.
-        user: u32,
+        /// Who, for people.
+        holder: String,
     },
     /// The daemon does not want us.
     #[error("{why}. {next_step}")]
@@ -103,9 +101,9 @@ async fn greet(place: &Place, build: &Build) -> Result<Option<Greeted>, ClientEr
         NotGreeted::Refused { why, next_step } => Err(ClientError::Refused { why, next_step }),
         NotGreeted::NotConnected(error) => match error {
             NotConnected::NoneRuns => Ok(None),
-            NotConnected::Busy => Err(ClientError::Silent),
+            NotConnected::Busy(_) => Err(ClientError::Silent),
             NotConnected::Place(error) => Err(error.into()),
-            NotConnected::Foreign { user } => Err(ClientError::Foreign { user }),
+            NotConnected::Foreign { holder } => Err(ClientError::Foreign { holder }),
             NotConnected::Io(error) => Err(FrameError::Io(error).into()),
         },
     }

@@ -21,14 +21,14 @@ pub(super) struct Peer {
 pub(super) enum NotConnected {
     /// Nobody listens.
     NoneRuns,
-    /// Too many call at once.
-    Busy,
+    /// Too many call at once. Whom they call, where that is known without a connection.
+    Busy(Option<Peer>),
     /// The folder is not safe, or cannot be looked at.
     Place(PlaceError),
     /// Somebody of another user listens.
     Foreign {
-        /// Their number.
-        user: u32,
+        /// Who, for people.
+        holder: String,
     },
     /// The system refuses.
     Io(io::Error),
@@ -48,13 +48,13 @@ pub(super) async fn connect(place: &Place) -> Result<(Stream, Peer), NotConnecte
         .map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => NotConnected::NoneRuns,
             // What Linux says of a full backlog.
-            io::ErrorKind::WouldBlock => NotConnected::Busy,
+            io::ErrorKind::WouldBlock => NotConnected::Busy(None),
             _ => NotConnected::Io(error),
         })?;
     let credentials = stream.peer_cred().map_err(NotConnected::Io)?;
     if credentials.uid() != rustix::process::geteuid().as_raw() {
         return Err(NotConnected::Foreign {
-            user: credentials.uid(),
+            holder: format!("the user number {}", credentials.uid()),
         });
     }
     let pid = credentials.pid();

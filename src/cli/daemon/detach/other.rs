@@ -1,4 +1,4 @@
-//! Parting from whoever started the process, on systems where no daemon runs yet.
+//! Parting from whoever started the process, on systems where no daemon runs.
 
 /// Nothing to be done.
 pub fn keep_memory_private() {}

@@ -1,7 +1,8 @@
 //! Who may serve a folder: one process at a time.
 
 #[cfg_attr(unix, path = "unix.rs")]
-#[cfg_attr(not(unix), path = "other.rs")]
+#[cfg_attr(windows, path = "windows.rs")]
+#[cfg_attr(not(any(unix, windows)), path = "other.rs")]
 mod system;
 
 use std::io;
