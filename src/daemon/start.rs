@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use super::Readiness;
 use super::readiness::LONGEST;
@@ -60,7 +60,8 @@ impl StartCommand {
         arguments: impl IntoIterator<Item = impl Into<OsString>>,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> io::Result<Self> {
-        let program = if Path::new(OURSELVES).exists() {
+        // Windows would look on its current drive.
+        let program = if cfg!(unix) && Path::new(OURSELVES).exists() {
             PathBuf::from(OURSELVES)
         } else {
             std::env::current_exe()?
@@ -89,20 +90,15 @@ impl StartCommand {
         if self.program == Path::new(OURSELVES) {
             command.arg0("tandem");
         }
-        #[cfg(windows)]
-        {
-            super::pipe::keep_standard_handles();
-            command.creation_flags(super::pipe::DETACHED);
-        }
-        let mut child = command
+        command
             .args(&self.arguments)
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(root())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
+            .stderr(Stdio::null());
+        let mut child = spawn(&mut command)?;
         let said = child.stdout.take();
         tokio::spawn(async move { child.wait().await });
         let mut bytes = Vec::new();
@@ -115,6 +111,26 @@ impl StartCommand {
             }
         }
         Ok(Some(Readiness::read(&bytes)))
+    }
+}
+
+#[cfg(not(windows))]
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    command.spawn()
+}
+
+/// Starts the process outside of the job of whoever started this one, which may end with an editor; in
+/// it, where the job insists.
+#[cfg(windows)]
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    use super::pipe::{APART, DETACHED, keep_standard_handles};
+
+    keep_standard_handles();
+    match command.creation_flags(DETACHED | APART).spawn() {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            command.creation_flags(DETACHED).spawn()
+        }
+        spawned => spawned,
     }
 }
 

@@ -1,5 +1,5 @@
 //! [`socket`](super::socket) on Windows: the pipe that the notice in the folder names, and whose process
-//! is at its other end. Type-checked, and never run there.
+//! is at its other end. Type-checked, and never run on Windows itself.
 
 use std::fs::File;
 use std::io::{self, Read};

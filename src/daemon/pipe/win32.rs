@@ -24,8 +24,9 @@ use windows_sys::Win32::System::Console::{
 };
 use windows_sys::Win32::System::Pipes::{GetNamedPipeClientProcessId, GetNamedPipeServerProcessId};
 use windows_sys::Win32::System::Threading::{
-    CREATE_NEW_PROCESS_GROUP, DETACHED_PROCESS, GetProcessTimes, OpenProcess, OpenProcessToken,
-    PROCESS_ACCESS_RIGHTS, PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_TERMINATE, TerminateProcess,
+    CREATE_BREAKAWAY_FROM_JOB, CREATE_NEW_PROCESS_GROUP, DETACHED_PROCESS, GetProcessTimes,
+    OpenProcess, OpenProcessToken, PROCESS_ACCESS_RIGHTS, PROCESS_QUERY_LIMITED_INFORMATION,
+    PROCESS_TERMINATE, TerminateProcess,
 };
 
 /// The error of a pipe that nobody waits at right now.
@@ -37,6 +38,9 @@ pub const KEPT_BY_NAME: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE;
 /// How a process is made that has no console and hears no Ctrl-C of ours. (CREATE_NO_WINDOW would be
 /// ignored beside it.)
 pub const DETACHED: u32 = DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP;
+
+/// How a process is made that does not belong to the job of this one.
+pub const APART: u32 = CREATE_BREAKAWAY_FROM_JOB;
 
 /// Buffers of a pipe, in bytes each way.
 const BUFFER: u32 = 64 << 10;

@@ -1,5 +1,5 @@
 //! Parting from whoever started the process, on Windows, where most of it was done at the start: no
-//! console, no Ctrl-C, another folder. Type-checked, and never run there.
+//! console, no Ctrl-C, another folder. Type-checked, and never run on Windows itself.
 
 use crate::daemon::leave_standard_handles;
 

@@ -1,5 +1,5 @@
 //! The right to serve a folder on Windows, and the notice in it that names our pipe: a lock that one
-//! process holds. Type-checked, and never run there.
+//! process holds. Type-checked, and never run on Windows itself.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -114,8 +114,8 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let path = self.place.socket();
         if is_at(&path, &self.notice) {
-            // Whoever starts next replaces what stays.
-            let _ = fs::remove_file(path);
+            // Emptied, not removed: the name of a removed file cannot be used while somebody reads it.
+            let _ = fs::write(path, "");
         }
         // Closing the file would release it too, but Windows does not say when. The next daemon's pipe
         // has another name, so ours may outlive the lock.
@@ -123,11 +123,10 @@ impl Drop for Claim {
     }
 }
 
-/// Leaves `notice` at `path`, all of it or nothing, whatever stood there. For the holder of the lock.
+/// Leaves `notice` at `path`, whatever stood there. Who reads a part of it knows that by itself, so it is
+/// written in place: no file can take the name of one that is being read. For the holder of the lock.
 fn write(path: &Path, notice: &Notice) -> io::Result<()> {
-    let new = path.with_extension("new");
-    fs::write(&new, notice.text())?;
-    fs::rename(new, path)
+    fs::write(path, notice.text())
 }
 
 fn is_at(path: &Path, notice: &Notice) -> bool {
