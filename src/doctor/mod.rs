@@ -87,7 +87,7 @@ pub struct Measured {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     /// Its name, or that of the GPU it computes on: `core-ml`, `candle`, `embedded`, `metal`, `cuda`,
-    /// `claude`, `server`, `adapters`.
+    /// `daemon`, `claude`, `server`, `adapters`.
     pub backend: String,
     /// What runs it, where there is a choice.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,6 +151,28 @@ pub struct Examination<'a> {
     pub claude_key: Option<String>,
     /// Whether the mode allows Claude.
     pub claude_allowed: bool,
+    /// What was seen of the process that sessions share models through.
+    pub daemon: DaemonSeen,
+}
+
+/// What was seen of the process that sessions share models through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DaemonSeen {
+    /// The configuration switches it off.
+    Off,
+    /// None can be reached or started: what happened, ending with the next step.
+    Unusable(String),
+    /// None runs, and one could.
+    NoneRuns,
+    /// One runs.
+    Runs {
+        /// Its version.
+        version: String,
+        /// Its process.
+        process: u32,
+        /// Sessions that are connected.
+        sessions: usize,
+    },
 }
 
 impl Examination<'_> {
@@ -195,6 +217,7 @@ impl Examination<'_> {
                 rows.push(local::gpu(whole, gpu));
             }
         }
+        rows.push(others::daemon(&self.daemon));
         rows.push(others::claude(
             self.claude_key.as_deref(),
             self.claude_allowed,

@@ -1,6 +1,6 @@
 //! The rows of what is not tried here, each with why not and how to.
 
-use super::{Outcome, Row, Step};
+use super::{DaemonSeen, Outcome, Row, Step};
 
 fn untried(backend: &str, seen: &str, next_step: &str) -> Row {
     let mut row = Row::new(backend, false);
@@ -53,6 +53,40 @@ pub(super) fn claude(key: Option<&str>, allowed: bool) -> Row {
                 "Run `tandem ask --mode claude-only say yes` to see it answer.",
             );
         }
+    }
+    row
+}
+
+/// A session that cannot share a model has one of its own, so this is never a failure.
+pub(super) fn daemon(seen: &DaemonSeen) -> Row {
+    let mut row = Row::new("daemon", !matches!(seen, DaemonSeen::Off));
+    match seen {
+        DaemonSeen::Off => row.told(
+            Step::Configuration,
+            Outcome::Skipped,
+            "each session loads its own model, as configured",
+            "Leave out `daemon.enabled: false` to share one.",
+        ),
+        DaemonSeen::Unusable(trouble) => row.told(
+            Step::Initialization,
+            Outcome::Warned,
+            trouble.trim_end_matches('.'),
+            "Until then each session loads its own model.",
+        ),
+        DaemonSeen::NoneRuns => row.passed(
+            Step::Configuration,
+            "its folder is closed to others; none runs, a session starts one on first need",
+            None,
+        ),
+        DaemonSeen::Runs {
+            version,
+            process,
+            sessions,
+        } => row.passed(
+            Step::Initialization,
+            format!("{version} runs as process {process}, sessions connected: {sessions}"),
+            None,
+        ),
     }
     row
 }

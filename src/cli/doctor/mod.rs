@@ -10,10 +10,12 @@ use super::args::{DoctorArgs, Globals};
 use super::edge::{self, Surroundings};
 use super::exit::{Exit, Failure};
 use super::output::{self, styled};
-use super::{configuration, logging, model};
+use super::{configuration, logging, model, runtime};
 use crate::backend::local::threads;
 use crate::config::Mode;
-use crate::doctor::{Check, Examination, Outcome, Report, Step};
+use crate::daemon::wire::DaemonStatus;
+use crate::daemon::{Build, client};
+use crate::doctor::{Check, DaemonSeen, Examination, Outcome, Report, Step};
 
 /// See the module.
 pub fn run(
@@ -43,6 +45,7 @@ pub fn run(
         embedded: settings.local.embedded,
         claude_key: layers.key_origin().map(|origin| origin.to_string()),
         claude_allowed: settings.mode != Mode::LocalOnly,
+        daemon: daemon_seen(surroundings, settings.daemon.enabled),
     }
     .report();
     if let Some(place) = &args.report {
@@ -65,6 +68,32 @@ pub fn run(
         Outcome::Failed => Exit::Failed,
         Outcome::Passed | Outcome::Warned | Outcome::Skipped => Exit::Done,
     })
+}
+
+fn daemon_seen(surroundings: &Surroundings, enabled: bool) -> DaemonSeen {
+    if !enabled {
+        return DaemonSeen::Off;
+    }
+    let asked = || -> Result<Option<DaemonStatus>, String> {
+        let place = surroundings
+            .daemon_place()
+            .map_err(|error| error.to_string())?;
+        // Made where it is missing: whether it can be is what sessions need.
+        place.prepare().map_err(|error| error.to_string())?;
+        let runtime = runtime().map_err(|failure| failure.to_string())?;
+        let build = Build::of_this_program();
+        let status = runtime.block_on(client::status(&place, &build));
+        status.map_err(|error| error.to_string())
+    };
+    match asked() {
+        Err(trouble) => DaemonSeen::Unusable(trouble),
+        Ok(None) => DaemonSeen::NoneRuns,
+        Ok(Some(status)) => DaemonSeen::Runs {
+            version: status.build.version,
+            process: status.pid,
+            sessions: status.sessions.len(),
+        },
+    }
 }
 
 fn in_words(report: &Report) -> String {

@@ -46,7 +46,7 @@ async function withEditor(body, environment = {}) {
   const file = join(home, 'statistics.py');
   writeFileSync(file, SOURCE);
   const server = spawn(process.env.TANDEM_BIN, ['lsp'], {
-    env: { PATH: process.env.PATH, HOME: home, ...environment },
+    env: { PATH: process.env.PATH, HOME: home, TANDEM_DAEMON_ENABLED: 'false', ...environment },
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   const ended = once(server, 'exit');

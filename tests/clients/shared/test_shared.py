@@ -1,0 +1,116 @@
+"""Two editors and an MCP host, each a client that others wrote, on one loaded model: pytest-lsp,
+Microsoft's node library and the official MCP SDK."""
+
+import asyncio
+import json
+import pathlib
+import subprocess
+
+import pytest
+from lsprotocol import types as lsp
+from mcp import Client, StdioServerParameters
+from pytest_lsp import make_test_lsp_client
+
+LIMIT_SECONDS = 30
+NODE_EDITOR = pathlib.Path(__file__).parent / "editor" / "client.mjs"
+PREFIX = "def total(items):\n    result = 0\n    for item in items:\n        result += "
+LINE, COLUMN = 3, 18
+
+
+def within(awaitable):
+    return asyncio.wait_for(awaitable, LIMIT_SECONDS)
+
+
+@pytest.fixture
+def shared(tandem, environment):
+    """An environment in which sessions share a daemon, which is ended here."""
+    del environment["TANDEM_DAEMON_ENABLED"]
+    yield environment
+    stopped = command(tandem, environment, "stop")
+    assert stopped.returncode == 0, stopped.stderr
+    folder = pathlib.Path(environment["HOME"]) / ".local/state/tandem"
+    left = sorted(path.name for path in folder.rglob("*") if path.is_file() or path.is_socket())
+    assert left == ["daemon.lock", "daemon.log", "start.lock"]
+
+
+def command(tandem, environment, *arguments) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [tandem, "daemon", *arguments], env=environment, capture_output=True, text=True,
+        timeout=LIMIT_SECONDS,
+    )
+
+
+def daemon(tandem, environment) -> dict:
+    said = command(tandem, environment, "status", "--json")
+    assert said.returncode == 0, said.stderr
+    return json.loads(said.stdout)["daemon"]
+
+
+async def python_editor(tandem, environment, file: pathlib.Path):
+    """An editor that has a file open; gives it and what completes its end."""
+    client = make_test_lsp_client()
+    await client.start_io(tandem, "lsp", env=environment)
+    capabilities = lsp.ClientCapabilities(
+        text_document=lsp.TextDocumentClientCapabilities(
+            inline_completion=lsp.InlineCompletionClientCapabilities()
+        )
+    )
+    await within(client.initialize_session(lsp.InitializeParams(capabilities=capabilities)))
+    uri = file.as_uri()
+    client.text_document_did_open(
+        lsp.DidOpenTextDocumentParams(lsp.TextDocumentItem(uri, "python", 1, file.read_text()))
+    )
+    params = lsp.InlineCompletionParams(
+        lsp.InlineCompletionContext(lsp.InlineCompletionTriggerKind.Invoked),
+        lsp.TextDocumentIdentifier(uri),
+        lsp.Position(LINE, COLUMN),
+    )
+    result = await within(client.text_document_inline_completion_async(params))
+    return client, [item.insert_text for item in getattr(result, "items", result)]
+
+
+async def test_two_editors_and_a_host_complete_from_one_loaded_model(tandem, shared, workspace):
+    file = workspace / "sums.py"
+    file.write_text(PREFIX)
+    node = await asyncio.create_subprocess_exec(
+        "node", str(NODE_EDITOR), tandem, str(file), str(LINE), str(COLUMN),
+        env=shared, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )
+    (editor, in_python), said = await asyncio.gather(
+        python_editor(tandem, shared, file), within(node.stdout.readline())
+    )
+    in_node = json.loads(said)
+    server = StdioServerParameters(command=tandem, args=["mcp"], env=shared, cwd=workspace)
+    async with Client(server) as host:
+        arguments = {"prefix": PREFIX, "language": "python", "path": str(file)}
+        result = await within(host.call_tool("complete_code", arguments))
+        in_host = result.structured_content
+        assert not result.is_error, result
+
+        status = daemon(tandem, shared)
+        assert sorted(session["name"] for session in status["sessions"]) == ["lsp", "lsp", "mcp"]
+        assert len({session["pid"] for session in status["sessions"]}) == 3
+        (model,) = status["models"]
+        assert model["statistics"]["loads"] == 1
+        assert model["sessions"] == 3
+        assert model["health"]["state"] == "healthy"
+        assert all(session["requests"] >= 1 for session in status["sessions"])
+    # The same model continues the same text by the likeliest tokens, whoever asks.
+    assert in_python and in_python == in_node
+    assert in_python[0].startswith("        result += ")
+    assert in_host["backend"] == "embedded"
+
+    # One of them is killed, the daemon is killed: the other editor is served on.
+    node.kill()
+    await node.wait()
+    subprocess.run(["kill", "-9", str(status["pid"])], check=True)
+    params = lsp.InlineCompletionParams(
+        lsp.InlineCompletionContext(lsp.InlineCompletionTriggerKind.Invoked),
+        lsp.TextDocumentIdentifier(file.as_uri()),
+        lsp.Position(LINE, COLUMN),
+    )
+    result = await within(editor.text_document_inline_completion_async(params))
+    again = [item.insert_text for item in getattr(result, "items", result)]
+    assert again == in_python
+    assert daemon(tandem, shared)["pid"] != status["pid"]
+    await within(editor.shutdown_session())
