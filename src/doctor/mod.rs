@@ -156,9 +156,10 @@ pub struct Examination<'a> {
 }
 
 /// What was seen of the process that sessions share models through.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum DaemonSeen {
     /// The configuration switches it off.
+    #[default]
     Off,
     /// None can be reached or started: what happened, ending with the next step.
     Unusable(String),
