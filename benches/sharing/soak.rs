@@ -1,7 +1,7 @@
 //! The soak: sessions that complete, cancel, read slowly and are killed, and a daemon that is killed
 //! under them. Every request must end exactly once, and nothing may grow or stay behind.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,7 +38,7 @@ const PAUSE: (u64, u64) = (200, 3000);
 const ROW: Duration = Duration::from_mins(1);
 
 /// Until every request must have ended, once no more are sent.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What happened to all requests.
 #[derive(Debug, Default)]
@@ -312,7 +312,7 @@ fn bad_neighbour(_: &Home, _: &AtomicBool) -> anyhow::Result<()> {
 #[derive(Debug, Default)]
 struct Heard {
     /// Requests that have not ended.
-    pending: Mutex<HashMap<u64, ()>>,
+    pending: Mutex<HashSet<u64>>,
     /// Ends that were not counted yet: of a request that waited, or of one that did not.
     ended: Mutex<Vec<(bool, Value)>>,
     /// The reader reads nothing until then.
@@ -332,7 +332,7 @@ impl Heard {
         if let Some(id) = message["id"].as_u64()
             && message.get("method").is_none()
         {
-            let waited = lock(&self.pending).remove(&id).is_some();
+            let waited = lock(&self.pending).remove(&id);
             lock(&self.ended).push((waited, message));
         }
     }
@@ -407,7 +407,7 @@ impl Session {
     fn complete(&mut self, version: u64, counts: &Counts) -> anyhow::Result<u64> {
         let id = self.next_id;
         self.next_id += 1;
-        lock(&self.heard.pending).insert(id, ());
+        lock(&self.heard.pending).insert(id);
         counts.sent.fetch_add(1, Ordering::Relaxed);
         self.send(&json!({
             "jsonrpc": "2.0", "method": "textDocument/didChange",

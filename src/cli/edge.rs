@@ -11,8 +11,8 @@ use super::args::Globals;
 use super::exit::Failure;
 use crate::app::Places;
 use crate::config::{
-    ConfigError, DaemonOptions, FILE_VARIABLE, Layer, Layers, LocalOptions, LogFilter, LogOptions,
-    Mode, Options, Settings, from_environment, read, user_file,
+    ConfigError, FILE_VARIABLE, Layer, Layers, LocalOptions, LogFilter, LogOptions, Options,
+    Settings, from_environment, read, user_file,
 };
 use crate::daemon::{Place, PlaceError, StartCommand};
 use crate::model::HubEnvironment;
@@ -203,51 +203,41 @@ impl Surroundings {
         let mut say = |place: &str, options: Options| {
             layers.push(self.anchored(Layer::new(place, options), &self.folder));
         };
-        let in_mode = |mode: Mode| Options {
-            mode: Some(mode),
-            ..Options::default()
-        };
-        if globals.local_only {
-            say("--local-only", in_mode(Mode::LocalOnly));
+        for (given, flag, key, value) in [
+            (globals.local_only, "--local-only", "mode", "local-only"),
+            (globals.no_daemon, "--no-daemon", "daemon.enabled", "false"),
+            (
+                globals.no_embedded,
+                "--no-embedded",
+                "local.embedded",
+                "false",
+            ),
+        ] {
+            if given {
+                say(flag, Options::from_text(key, value, flag)?);
+            }
         }
         if let Some(mode) = globals.mode {
-            say("--mode", in_mode(mode.into()));
-        }
-        let local = |local: LocalOptions| Options {
-            local,
-            ..Options::default()
-        };
-        if let Some(model) = &globals.model {
-            let model = Some(model.clone());
+            let mode = Some(mode.into());
             say(
-                "--model",
-                local(LocalOptions {
-                    model,
-                    ..LocalOptions::default()
-                }),
-            );
-        }
-        if globals.no_daemon {
-            let daemon = DaemonOptions {
-                enabled: Some(false),
-                ..DaemonOptions::default()
-            };
-            say(
-                "--no-daemon",
+                "--mode",
                 Options {
-                    daemon,
+                    mode,
                     ..Options::default()
                 },
             );
         }
-        if globals.no_embedded {
-            let embedded = Some(false);
+        if let Some(model) = &globals.model {
+            let local = LocalOptions {
+                model: Some(model.clone()),
+                ..LocalOptions::default()
+            };
             say(
-                "--no-embedded",
-                local(LocalOptions {
-                    embedded,
-                    ..LocalOptions::default()
-                }),
+                "--model",
+                Options {
+                    local,
+                    ..Options::default()
+                },
             );
         }
         let log = |log: LogOptions| Options {

@@ -140,18 +140,16 @@ mod tests {
     #[test]
     fn whoever_has_most_waiting_gives_up_its_newest() {
         let (a, b) = (ClientId(1), ClientId(2));
-        let cases: [(&[(ClientId, Priority)], Option<usize>); 6] = [
-            (&[(a, TOOL), (a, TOOL), (b, TOOL)], Some(1)),
-            // What is more urgent stays.
-            (&[(a, TOOL), (a, INLINE), (b, TOOL)], Some(0)),
-            // Who asks too much is refused itself.
-            (&[(b, TOOL), (a, TOOL), (a, TOOL)], Some(2)),
-            (&[(a, TOOL), (a, TOOL), (b, TOOL), (b, TOOL)], Some(3)),
-            (&[(a, TOOL), (b, TOOL)], None),
-            (&[], None),
-        ];
-        for (waiting, given_up) in cases {
+        let check = |waiting: &[(ClientId, Priority)], given_up: Option<usize>| {
             assert_eq!(to_give_up(waiting), given_up, "{waiting:?}");
-        }
+        };
+        check(&[(a, TOOL), (a, TOOL), (b, TOOL)], Some(1));
+        // What is more urgent stays.
+        check(&[(a, TOOL), (a, INLINE), (b, TOOL)], Some(0));
+        // Who asks too much is refused itself.
+        check(&[(b, TOOL), (a, TOOL), (a, TOOL)], Some(2));
+        check(&[(a, TOOL), (a, TOOL), (b, TOOL), (b, TOOL)], Some(3));
+        check(&[(a, TOOL), (b, TOOL)], None);
+        check(&[], None);
     }
 }

@@ -22,10 +22,10 @@ use crate::inference::{
     ErrorKind, Event, EventSender, GenerateError, GenerateRequest, Health, Placement, Statistics,
 };
 
-/// Requests that may wait. More than a person and their tools can have open at once, so a full
-/// queue means that something sends without listening: whoever that is, and nobody else, has its
-/// requests refused.
-const MAX_WAITING: usize = 64;
+/// Requests that may wait. More than a person and all their sessions can have open at once (fifty of
+/// which may ask for three candidates in the same moment), so a full queue means that something sends
+/// without listening: whoever that is, and nobody else, has its requests refused.
+const MAX_WAITING: usize = 512;
 
 /// What the thread is told when it starts.
 #[derive(Debug, Clone)]

@@ -199,12 +199,12 @@ mod tests {
     #[test]
     fn a_person_sees_what_is_held_for_whom() {
         let plain = anstream::adapter::strip_str(&text(&status())).to_string();
-        expect![[r#"
+        expect![[r"
             serving for 3 min, 41.0 MB (process 41, 0.1.0)
               embedded · tandem-mini               ready: loads on first need
                 2 sessions · 1 load · 1 in the making, 2 waiting · 812 answered, 1 failed, 40 cancelled
                 cache: 93 % of 1000 prompt tokens · 4 sequences, 12.0 MB · 812 tokens/s last
               session lsp[2J (process 42): 1 in flight of 853, for 2 h, claude breaker open
-        "#]].assert_eq(&plain);
+        "]].assert_eq(&plain);
     }
 }

@@ -220,6 +220,10 @@ fn what_the_daemon_says() {
             r#"{"say":"failed","id":7,"error":{"kind":"too-long","message":"m","next_step":"n","retry_after_ms":null}}"#
         ]],
     );
+}
+
+#[test]
+fn what_the_daemon_says_of_itself() {
     check(&FromDaemon::Beat, &expect![[r#"{"say":"beat"}"#]]);
     check(&FromDaemon::Draining, &expect![[r#"{"say":"draining"}"#]]);
     check(
