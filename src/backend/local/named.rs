@@ -245,9 +245,13 @@ impl Shared {
         let mut health = engine.health();
         // It was needed, or it would not have been fetched.
         engine.warm_up();
+        let mut begun = false;
         loop {
             let now = health.borrow_and_update().clone();
-            self.health.send_replace(now);
+            begun |= now != Health::Unloaded;
+            // It has been asked to load: that it has not begun yet is no news for a reader's bar.
+            self.health
+                .send_replace(if begun { now } else { Health::Loading });
             if health.changed().await.is_err() {
                 return;
             }

@@ -25,7 +25,7 @@ use crate::inference::{
 /// Requests that may wait. More than a person and all their sessions can have open at once (fifty of
 /// which may ask for three candidates in the same moment), so a full queue means that something sends
 /// without listening: whoever that is, and nobody else, has its requests refused.
-const MAX_WAITING: usize = 512;
+pub const MAX_WAITING: usize = 512;
 
 /// What the thread is told when it starts.
 #[derive(Debug, Clone)]

@@ -16,7 +16,7 @@ use tandem::backend::local::stamp::Files;
 use tandem::backend::local::threads;
 use tandem::backend::local::tokenizer::Tokenizer;
 use tandem::backend::local::window::Window;
-use tandem::backend::local::worker::{Worker, WorkerOptions};
+use tandem::backend::local::worker::{MAX_WAITING, Worker, WorkerOptions};
 use tandem::inference::{
     ClientId, ErrorKind, Event, FinishReason, GenerateError, GenerateRequest, Health, Priority,
     TokenStream,
@@ -294,7 +294,7 @@ async fn numbers_that_are_not_finite_fail_one_answer() {
 async fn a_full_queue_says_so_at_once_and_cancelled_requests_leave_it() {
     let rig = Rig::gated().await;
     let cancel = CancellationToken::new();
-    let streams: Vec<TokenStream> = (0..65)
+    let streams: Vec<TokenStream> = (0..=MAX_WAITING)
         .map(|_| rig.generate(ask(5, Priority::Inline), &cancel))
         .collect();
     let refused = rig.generate(ask(5, Priority::Inline), &CancellationToken::new());
@@ -343,7 +343,8 @@ async fn a_client_that_floods_holds_another_up_by_one_answer() {
 async fn a_queue_that_one_client_fills_takes_anothers_request() {
     let rig = Rig::gated().await;
     let never = CancellationToken::new();
-    let mut streams: Vec<TokenStream> = (0..80)
+    let flood = MAX_WAITING + 16;
+    let mut streams: Vec<TokenStream> = (0..flood)
         .map(|_| rig.generate(ask_of(1, 2), &never))
         .collect();
     for _ in 0..3 {
@@ -363,11 +364,18 @@ async fn a_queue_that_one_client_fills_takes_anothers_request() {
     }
     // One may have begun before the queue was full. The others' three took the places of the newest
     // that waited.
-    let kept = 80 - refused.len();
-    assert!((61..=62).contains(&kept), "{refused:?}");
-    assert_eq!(refused, (kept..80).collect::<Vec<_>>());
+    let kept = flood - refused.len();
+    assert!(
+        (MAX_WAITING - 3..=MAX_WAITING - 2).contains(&kept),
+        "{refused:?}"
+    );
+    assert_eq!(refused, (kept..flood).collect::<Vec<_>>());
     let counted = rig.worker.statistics();
-    assert_eq!(counted.answered + counted.failed, 83, "{counted:?}");
+    assert_eq!(
+        counted.answered + counted.failed,
+        flood as u64 + 3,
+        "{counted:?}"
+    );
     assert_eq!(
         (counted.waiting, counted.active, counted.cancelled),
         (0, 0, 0)
