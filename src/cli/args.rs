@@ -33,10 +33,6 @@ pub struct Cli {
 
 /// Flags of every command.
 #[derive(Debug, Default, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of the command line"
-)]
 #[command(next_help_heading = "Configuration")]
 #[expect(clippy::struct_excessive_bools, reason = "flags are what it holds")]
 pub struct Globals {
