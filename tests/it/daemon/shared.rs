@@ -231,6 +231,10 @@ async fn a_daemon_that_is_stopped_is_killed_and_started_again() {
     ask(&backend).collect().await.unwrap();
     let stopped = process(&home).await;
     signal(stopped, Signal::STOP);
+    // Until then it may still answer.
+    while !state(stopped).starts_with('T') {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(ask(&backend).collect().await.unwrap().text, ANSWER);
     assert_ne!(process(&home).await, stopped);
     home.close().await;
@@ -260,6 +264,18 @@ async fn an_older_daemon_leaves_and_its_sessions_move_on_without_an_error() {
     assert_eq!(ask(&old).collect().await.unwrap().text, ANSWER);
     assert_ne!(process(&home).await, left);
     home.close().await;
+}
+
+/// The state of a process, as the system lists it: `T` for a stopped one.
+fn state(process: u32) -> String {
+    let process = process.to_string();
+    let listed = std::process::Command::new("ps")
+        .args(["-o", "state=", "-p", &process])
+        .output()
+        .unwrap();
+    let state = String::from_utf8(listed.stdout).unwrap().trim().to_owned();
+    assert!(!state.is_empty(), "{process} is gone");
+    state
 }
 
 /// A build that the program is not yet.
