@@ -214,6 +214,8 @@ fn with_app<F: Future<Output = Result<Exit, Failure>>>(
     for problem in &layers.problems {
         tracing::error!("{problem} Nothing leaves this machine until then.");
     }
+    // The key for Claude is in it, and the user's text.
+    daemon::detach::keep_memory_private();
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         // Before any work: a client may end us as soon as it has its first answer.

@@ -4,5 +4,5 @@ pub mod control;
 #[cfg_attr(unix, path = "detach/unix.rs")]
 #[cfg_attr(windows, path = "detach/windows.rs")]
 #[cfg_attr(not(any(unix, windows)), path = "detach/other.rs")]
-mod detach;
+pub mod detach;
 pub mod run;
