@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::socket::Peer;
+use super::reach::Peer;
 use crate::daemon::wire::{DaemonHello, FromDaemon, ReportedBackend, ToDaemon, WireRequest};
 use crate::daemon::{Frame, FrameError, LIMIT, ModelSpec, frame};
 use crate::inference::{Finish, GenerateError, Health, Placement, Usage};

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Limits;
 use super::hail::{Caller, Greeted, NotGreeted};
-use super::socket::{self, NotConnected, Peer};
+use super::reach::{self, NotConnected, Peer};
 use crate::daemon::{Build, Place, PlaceError, Readiness, StartCommand};
 
 /// Between two looks at whether a daemon is there by now. A connection attempt costs microseconds.
@@ -193,7 +193,7 @@ impl Way<'_> {
             // Silent twice, with somebody waiting for it: it would keep all sessions out for ever.
             Look::Silent(peer) if self.silent == Some(peer) => {
                 self.silent = None;
-                if socket::kill(peer) {
+                if reach::kill(peer) {
                     tracing::warn!("the daemon did not react and was ended");
                 }
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use super::socket::{self, NotConnected, Peer, Stream};
+use super::reach::{self, NotConnected, Peer, Stream};
 use crate::daemon::wire::{DaemonHello, FromDaemon, PROTOCOLS, SessionHello, ToDaemon};
 use crate::daemon::{Build, Frame, FrameError, HELLO_LIMIT, Place, frame};
 
@@ -53,7 +53,7 @@ impl Caller {
     /// Connects, and exchanges names.
     pub(super) async fn hail(&self) -> Result<Greeted, NotGreeted> {
         let (mut stream, peer) =
-            socket::connect(&self.place)
+            reach::connect(&self.place)
                 .await
                 .map_err(|error| match error {
                     NotConnected::Busy(Some(peer)) => NotGreeted::Silent(peer),

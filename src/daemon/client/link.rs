@@ -13,7 +13,7 @@ use super::connection::{Connection, Listener};
 use super::dial::{self, Need, Reached};
 use super::hail::{Caller, Greeted, NotGreeted};
 use super::losses::Losses;
-use super::socket;
+use super::reach;
 use crate::daemon::ModelSpec;
 use crate::daemon::wire::ReportedBackend;
 
@@ -352,7 +352,7 @@ impl Link {
                 }
             }
             Err(NotGreeted::Silent(peer)) if peer == connection.peer => {
-                if socket::kill(peer) {
+                if reach::kill(peer) {
                     tracing::warn!("the daemon did not react and was ended");
                 }
             }

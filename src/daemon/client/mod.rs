@@ -11,15 +11,8 @@ mod hail;
 mod link;
 mod losses;
 mod once;
+mod reach;
 mod request;
-#[cfg(unix)]
-mod socket;
-#[cfg(windows)]
-#[path = "pipe.rs"]
-mod socket;
-#[cfg(not(any(unix, windows)))]
-#[path = "no_socket.rs"]
-mod socket;
 
 use std::io;
 use std::sync::Arc;

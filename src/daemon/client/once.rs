@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::Limits;
 use super::hail::{Caller, Greeted, NotGreeted};
-use super::socket::NotConnected;
+use super::reach::NotConnected;
 use crate::daemon::wire::{DaemonStatus, FromDaemon, ToDaemon};
 use crate::daemon::{Build, Frame, FrameError, LIMIT, Place, PlaceError, frame};
 

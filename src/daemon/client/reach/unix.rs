@@ -5,44 +5,20 @@ use std::io;
 use rustix::process::{Pid, Signal};
 use tokio::net::UnixStream;
 
-use crate::daemon::{Place, PlaceError};
+use super::NotConnected;
+use crate::daemon::Place;
 
 /// A connection that nothing has been said over.
-pub(super) type Stream = UnixStream;
+pub type Stream = UnixStream;
 
 /// The process at the other end. It is of our user: no other comes this far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Peer {
+pub struct Peer {
     pid: Option<i32>,
 }
 
-/// Why there is no connection.
-#[derive(Debug)]
-pub(super) enum NotConnected {
-    /// Nobody listens.
-    NoneRuns,
-    /// Too many call at once. Whom they call, where that is known without a connection.
-    Busy(Option<Peer>),
-    /// The folder is not safe, or cannot be looked at.
-    Place(PlaceError),
-    /// Somebody of another user listens.
-    Foreign {
-        /// Who, for people.
-        holder: String,
-    },
-    /// The system refuses.
-    Io(io::Error),
-}
-
-/// Connects to whoever listens in `place`, after the folder and the user were checked.
-pub(super) async fn connect(place: &Place) -> Result<(Stream, Peer), NotConnected> {
-    match place.check() {
-        Ok(()) => {}
-        Err(PlaceError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(NotConnected::NoneRuns);
-        }
-        Err(error) => return Err(NotConnected::Place(error)),
-    }
+/// Connects to whoever listens in `place`, whose folder was checked, and checks the user.
+pub async fn connect(place: &Place) -> Result<(Stream, Peer), NotConnected> {
     let stream = UnixStream::connect(place.socket())
         .await
         .map_err(|error| match error.kind() {
@@ -62,7 +38,7 @@ pub(super) async fn connect(place: &Place) -> Result<(Stream, Peer), NotConnecte
 }
 
 /// Ends a process that does not react. Says whether it was told to.
-pub(super) fn kill(peer: Peer) -> bool {
+pub fn kill(peer: Peer) -> bool {
     let pid = peer.pid.and_then(Pid::from_raw);
     // A daemon inside this very process is one of the tests'.
     pid.is_some_and(|pid| {

@@ -1,5 +1,5 @@
-//! [`socket`](super::socket) on Windows: the pipe that the notice in the folder names, and whose process
-//! is at its other end. Type-checked, and never run on Windows itself.
+//! On Windows: the pipe that the notice in the folder names, and whose process is at its other end.
+//! Type-checked, and never run on Windows itself.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,10 +8,11 @@ use std::time::Duration;
 use tokio::net::windows::named_pipe::{ClientOptions, NamedPipeClient};
 use tokio::time::{Instant, sleep};
 
+use super::NotConnected;
+use crate::daemon::Place;
 use crate::daemon::pipe::{
     Examined, LONGEST_NOTICE, Notice, PIPE_BUSY, Process, process_of_server,
 };
-use crate::daemon::{Place, PlaceError};
 
 /// Between two tries to connect while somebody else does: the daemon waits again within microseconds.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -20,39 +21,14 @@ const AGAIN: Duration = Duration::from_millis(10);
 const BUSY: Duration = Duration::from_secs(3);
 
 /// A connection that nothing has been said over.
-pub(super) type Stream = NamedPipeClient;
+pub type Stream = NamedPipeClient;
 
 /// The process at the other end, of our user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Peer(Process);
+pub struct Peer(Process);
 
-/// Why there is no connection.
-#[derive(Debug)]
-pub(super) enum NotConnected {
-    /// Nobody listens.
-    NoneRuns,
-    /// The daemon takes no connection. Which one it is, the notice says.
-    Busy(Option<Peer>),
-    /// The folder is not safe, or cannot be looked at.
-    Place(PlaceError),
-    /// Somebody of another user listens.
-    Foreign {
-        /// Who, for people.
-        holder: String,
-    },
-    /// The system refuses.
-    Io(io::Error),
-}
-
-/// Connects to whoever listens in `place`, and checks the folder and the user.
-pub(super) async fn connect(place: &Place) -> Result<(Stream, Peer), NotConnected> {
-    match place.check() {
-        Ok(()) => {}
-        Err(PlaceError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(NotConnected::NoneRuns);
-        }
-        Err(error) => return Err(NotConnected::Place(error)),
-    }
+/// Connects to whoever listens in `place`, whose folder was checked, and checks the user.
+pub async fn connect(place: &Place) -> Result<(Stream, Peer), NotConnected> {
     let give_up = Instant::now() + BUSY;
     let stream = loop {
         // Each time anew: another daemon may have come.
@@ -84,7 +60,7 @@ pub(super) async fn connect(place: &Place) -> Result<(Stream, Peer), NotConnecte
 }
 
 /// Ends a process that does not react. Says whether it was told to.
-pub(super) fn kill(Peer(process): Peer) -> bool {
+pub fn kill(Peer(process): Peer) -> bool {
     // A daemon inside this very process is one of the tests'.
     process.pid != std::process::id() && process.end().unwrap_or(false)
 }
