@@ -5,6 +5,7 @@ import asyncio
 import json
 import pathlib
 import subprocess
+import tempfile
 
 import pytest
 from lsprotocol import types as lsp
@@ -25,12 +26,14 @@ def within(awaitable):
 def shared(tandem, environment):
     """An environment in which sessions share a daemon, which is ended here."""
     del environment["TANDEM_DAEMON_ENABLED"]
-    yield environment
-    stopped = command(tandem, environment, "stop")
-    assert stopped.returncode == 0, stopped.stderr
-    folder = pathlib.Path(environment["HOME"]) / ".local/state/tandem"
-    left = sorted(path.name for path in folder.rglob("*") if path.is_file() or path.is_socket())
-    assert left == ["daemon.lock", "daemon.log", "start.lock"]
+    # A socket's path must be short, and pytest's folders are not.
+    with tempfile.TemporaryDirectory(prefix="tandem-") as runtime:
+        environment["XDG_RUNTIME_DIR"] = runtime
+        yield environment
+        stopped = command(tandem, environment, "stop")
+        assert stopped.returncode == 0, stopped.stderr
+        left = sorted(path.name for path in pathlib.Path(runtime, "tandem").iterdir())
+        assert left == ["daemon.lock", "start.lock"]
 
 
 def command(tandem, environment, *arguments) -> subprocess.CompletedProcess:
