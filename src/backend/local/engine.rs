@@ -56,6 +56,7 @@ enum Next {
     WarmUp,
     Unload,
     LookAtFiles,
+    LookForFiles,
     Recover,
 }
 
@@ -88,6 +89,7 @@ impl Engine {
                     self.publish(Health::Unloaded);
                 }
                 Next::LookAtFiles => self.look_at_files(),
+                Next::LookForFiles => self.look_for_files(),
                 Next::Recover => {
                     self.shared().lock().failure = None;
                     self.publish(Health::Unloaded);
@@ -169,6 +171,12 @@ impl Engine {
                     return Next::Unload;
                 }
                 Some(again.map_or(unload, |again| again.min(unload)))
+            } else if queue.absent {
+                let look = self.changes.look_for(now);
+                if look <= now {
+                    return Next::LookForFiles;
+                }
+                Some(look)
             } else {
                 None
             };
@@ -347,6 +355,18 @@ impl Engine {
         if failed || self.resident.is_some() {
             tracing::info!("the model's files have changed");
             self.unload();
+            self.publish(Health::Unloaded);
+        }
+    }
+
+    /// A model that was not there can be asked for once its files have come.
+    fn look_for_files(&mut self) {
+        let now = self.shared().clock.now();
+        let (changes, files) = (&mut self.changes, &self.options.files);
+        let appeared = self
+            .watched
+            .run(STEP_LIMIT, || Ok(changes.appeared(now, files)));
+        if matches!(appeared, Ok(Ok(true))) {
             self.publish(Health::Unloaded);
         }
     }

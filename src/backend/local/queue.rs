@@ -79,6 +79,8 @@ pub(super) struct Queue {
     pub turns: Turns,
     /// What was done so far; what waits and is in hand is counted when somebody asks.
     pub counted: Statistics,
+    /// The model is not there, as was last published.
+    pub absent: bool,
 }
 
 /// An answer that the thread has in hand, until its last event was read.
@@ -186,6 +188,7 @@ pub(super) struct Submission {
 
 impl Shared {
     pub fn new(clock: Clock, health: watch::Sender<Health>, placement: Placement) -> Self {
+        let absent = matches!(*health.borrow(), Health::Absent { .. });
         Self {
             queue: Mutex::new(Queue {
                 waiting: Vec::new(),
@@ -202,6 +205,7 @@ impl Shared {
                 placement,
                 turns: Turns::default(),
                 counted: Statistics::default(),
+                absent,
             }),
             wake: Condvar::new(),
             watch: Condvar::new(),
@@ -226,8 +230,9 @@ impl Shared {
 
     /// Says how the model is, unless the thread of `era` was given up.
     pub fn publish(&self, era: u64, health: Health) {
-        let queue = self.lock();
+        let mut queue = self.lock();
         if queue.era == era {
+            queue.absent = matches!(health, Health::Absent { .. });
             self.health.send_replace(health);
         }
     }

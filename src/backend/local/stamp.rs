@@ -11,6 +11,9 @@ use super::ModelSource;
 /// Looked at no more often than this; and files that are alike in two looks stand still.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 
+/// Files that are not there are looked for so often: soon enough for who has just put them there.
+pub(super) const ABSENCE: Duration = Duration::from_secs(2);
+
 /// What tells a version of a model's files from another, without reading them: of a file its length,
 /// age and number, of a folder those of what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +123,21 @@ impl Changes {
         self.settled = changed.is_some() && changed == self.seen;
         self.seen = changed;
         self.settled
+    }
+
+    /// Whether files stand where none did that could be loaded, and nobody writes to them.
+    pub fn appeared(&mut self, now: Instant, files: &Files) -> bool {
+        self.looked = Some(now);
+        let tried = self.loaded.as_ref();
+        let there = files.stamp().filter(|stamp| Some(stamp) != tried);
+        let appeared = there.is_some() && there == self.seen;
+        self.seen = there;
+        appeared
+    }
+
+    /// When to look whether files that were not there have come.
+    pub fn look_for(&self, now: Instant) -> Instant {
+        self.looked.map_or(now, |looked| looked + ABSENCE)
     }
 
     /// When to look again, where something was seen to change.

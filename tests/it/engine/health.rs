@@ -134,6 +134,10 @@ impl Rig {
     }
 
     fn of(script: Script, files: Files) -> Self {
+        Self::from(script, files, Health::Unloaded)
+    }
+
+    fn from(script: Script, files: Files, health: Health) -> Self {
         let (gate, closed) = channel();
         let stage = Arc::new(Stage {
             script,
@@ -183,7 +187,7 @@ impl Rig {
             clock: Clock::new(move || time.start + *time.elapsed.lock().unwrap()),
         };
         Self {
-            worker: Worker::start(Arc::new(load), options, Health::Unloaded).unwrap(),
+            worker: Worker::start(Arc::new(load), options, health).unwrap(),
             stage,
             gate: Some(gate),
         }
@@ -409,4 +413,25 @@ async fn a_model_whose_file_was_replaced_is_loaded_anew_and_not_half_written() {
     // What is gone goes on from memory.
     fs::remove_file(&path).unwrap();
     assert_eq!((loads().await, loads().await), (2, 2));
+}
+
+#[tokio::test]
+async fn a_model_that_was_not_there_is_noticed_once_its_file_has_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let files = Files::of(ModelSource::Gguf(path.clone()));
+    let absent = Health::Absent { why: String::new() };
+    let rig = Rig::from(Script::default(), files, absent);
+    rig.advance(Duration::from_secs(5));
+    fs::write(&path, "whole").unwrap();
+    // Two looks that see the same.
+    let mut health = rig.worker.health();
+    while health.borrow_and_update().word() == "absent" {
+        rig.advance(Duration::from_secs(2));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(rig.worker.health().borrow().word(), "unloaded");
+    assert_eq!(rig.stage.loads.load(Ordering::SeqCst), 0);
+    rig.ask().collect().await.unwrap();
+    assert_eq!(rig.worker.health().borrow().word(), "healthy");
 }
