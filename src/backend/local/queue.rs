@@ -57,6 +57,10 @@ pub(super) struct Shared {
     health: watch::Sender<Health>,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a thing of its own that a thread looks at"
+)]
 pub(super) struct Queue {
     pub waiting: Vec<Submission>,
     pub arrivals: u64,
