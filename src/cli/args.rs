@@ -127,6 +127,12 @@ pub enum Command {
     /// Look at the configuration, or start one
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Tell a program of Tandem, in that program's configuration
+    #[command(subcommand)]
+    Install(HostCommand),
+    /// Take that back
+    #[command(subcommand)]
+    Uninstall(HostCommand),
     /// Print or write JSON Schemas: of the configuration and of every MCP tool
     Schema {
         /// One schema by its name; without it, the names
@@ -305,6 +311,24 @@ pub enum ConfigCommand {
     },
     /// Print where the configuration is read from
     Path,
+}
+
+/// `tandem install` and `tandem uninstall`.
+#[derive(Debug, Subcommand)]
+pub enum HostCommand {
+    /// The entry `tandem` among the MCP servers of Claude Desktop
+    ClaudeDesktop(EditArgs),
+}
+
+/// How another program's configuration is edited.
+#[derive(Debug, Args)]
+pub struct EditArgs {
+    /// Edit this file instead of the one that the program keeps
+    #[arg(long, value_name = "PATH")]
+    pub file: Option<PathBuf>,
+    /// Print what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `tandem daemon`.

@@ -84,6 +84,17 @@ impl Surroundings {
         Some((user_file(self.config_folder.as_ref()?), false))
     }
 
+    /// Where programs with windows keep a folder of their own for their configuration.
+    #[must_use]
+    pub fn application_folder(&self) -> Option<PathBuf> {
+        if cfg!(target_os = "macos") {
+            let home = self.home.as_ref()?;
+            return Some(home.join("Library").join("Application Support"));
+        }
+        // `%APPDATA%`, or `$XDG_CONFIG_HOME` with `~/.config` in its place.
+        self.config_folder.clone()
+    }
+
     /// The levels that are known at the start: flags, environment, the user's own file. A mistake in
     /// the latter two is among the levels' problems.
     ///

@@ -9,6 +9,7 @@ mod doctor;
 mod edge;
 mod exit;
 mod generate;
+mod install;
 mod language;
 mod logging;
 mod model;
@@ -123,6 +124,8 @@ fn dispatch(cli: Cli, surroundings: &Surroundings) -> Result<Exit, Failure> {
             (Some(name), None) => schemas::print(&name),
             (None, None) => schemas::list(),
         },
+        Some(Command::Install(host)) => install::install(surroundings, &host),
+        Some(Command::Uninstall(host)) => install::uninstall(surroundings, &host),
         Some(Command::Completions { shell }) => completions(shell),
     }
 }

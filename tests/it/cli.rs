@@ -1,5 +1,7 @@
 //! The command line, as people and scripts meet it: the real program in a clean environment.
 
+mod install;
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
