@@ -9,8 +9,9 @@ local LIMIT_MS = 20000
 local count = 0
 
 --- Starts one with the plugin.
----@param options { setup?: string, program?: string, arguments?: string[], daemon?: boolean, path?: string,
----   before?: string, no_program?: boolean }
+---@param options { setup?: string, program?: string, arguments?: string[], daemon?: boolean,
+---   no_program?: boolean, loaded?: 'pack'|'late' } `loaded`: by Neovim's own packages, or after the start
+---   as plugin managers do it.
 function M.new(options)
   count = count + 1
   local home = ('%s/%d'):format(vim.env.WORK_FOLDER, count)
@@ -31,14 +32,23 @@ function M.new(options)
   end
   vim.fn.writefile({ '' }, home .. '/project/.tandem.yaml')
   local self = setmetatable({ home = home }, M)
+  local setup = options.setup and ("require('tandem').setup(%s)"):format(options.setup) or ''
   local cmd = {
-    vim.env.NVIM_UNDER_TEST, '--clean', '--headless', '--embed',
-    '--cmd', 'set rtp^=' .. vim.env.PLUGIN_UNDER_TEST .. ' noswapfile columns=160 lines=40',
-    -- Before the plugin is read, as in a configuration.
+    vim.env.NVIM_UNDER_TEST, '--headless', '--embed',
+    '--cmd', 'set noswapfile columns=160 lines=40',
     '--cmd', 'lua _G.messages = {}; vim.notify = function(m, l) table.insert(_G.messages, m) end',
-    '--cmd', 'lua ' .. (options.before or ''),
-    '--cmd', 'lua ' .. (options.setup and ("require('tandem').setup(%s)"):format(options.setup) or ''),
   }
+  if options.loaded == 'pack' then
+    local start = home .. '/.local/share/nvim/site/pack/tandem/start'
+    vim.fn.mkdir(start, 'p')
+    assert(vim.uv.fs_symlink(vim.env.PLUGIN_UNDER_TEST, start .. '/tandem'))
+  else
+    table.insert(cmd, '--clean')
+  end
+  if not options.loaded then
+    -- Before the plugin is read, as in a configuration.
+    vim.list_extend(cmd, { '--cmd', 'set rtp^=' .. vim.env.PLUGIN_UNDER_TEST, '--cmd', 'lua ' .. setup })
+  end
   self.channel = vim.fn.jobstart(cmd, {
     rpc = true,
     cwd = home .. '/project',
@@ -52,6 +62,14 @@ function M.new(options)
     },
   })
   assert(self.channel > 0, 'Neovim does not start')
+  if options.loaded == 'late' then
+    self:wait('the start', function()
+      return self:lua('return vim.v.vim_did_enter') == 1
+    end)
+    self:lua('vim.opt.rtp:prepend(...)', vim.env.PLUGIN_UNDER_TEST)
+    self:lua('vim.cmd.source(...)', vim.env.PLUGIN_UNDER_TEST .. '/plugin/tandem.lua')
+    self:lua(setup)
+  end
   return self
 end
 

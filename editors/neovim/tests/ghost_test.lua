@@ -171,7 +171,7 @@ return function(test)
     editor:lua("require('tandem.server').pause(false)")
     editor:keys('x = ')
     editor:wait('a ghost', function()
-      return editor:ghost() == TEXT
+      return editor:ghost() == 'alpha(beta)'
     end)
     editor:keys('<Tab>')
     editor:wait('the text', function()

@@ -224,6 +224,70 @@ while True:
     eq(#editor:messages(), 1, 'messages')
   end)
 
+  -- Neovim 0.10 tells nobody that it cannot read what comes.
+  local tells = vim.fn.has('nvim-0.11') == 1
+  test('a program that is no server is told once', {
+    setup = tells and '{}' or '{ answer_ms = 50 }',
+    program = "#!/bin/sh\nprintf 'hello\\r\\n\\r\\n'\nexec sleep 60",
+  }, function(editor)
+    editor:open('a.py', { 'x = 1' })
+    has(editor:wait('a message', function()
+      return editor:messages()[1]
+    end), tells and 'what the program says is not the language server protocol'
+      or 'the server has not answered for')
+    eq(#editor:messages(), 1, 'messages')
+  end)
+
+  for _, loaded in ipairs({ 'pack', 'late' }) do
+    test('it works when loaded: ' .. loaded, {
+      arguments = { '--scripted-answer', 'answer(1)' },
+      loaded = loaded,
+    }, function(editor)
+      editor:open_attached('a.py', { 'import os', '' })
+      editor:keys('Gox = ')
+      eq(ghost(editor), 'answer(1)', 'ghost')
+      eq(editor:messages(), {}, 'messages')
+    end)
+  end
+
+  test('setup after the start is taken', {
+    arguments = { '--scripted-answer', 'answer(1)' },
+    loaded = 'late',
+    setup = "{ ghost_text = 'own', filetypes = { 'python' }, wrong = 1 }",
+  }, function(editor)
+    eq(editor:messages(), { "Tandem: setup knows no 'wrong'. See `:help tandem-setup`." }, 'messages')
+    editor:open('a.c', { 'int x;' })
+    editor:open_attached('a.py', { 'import os', '' })
+    editor:keys('Gox = ')
+    eq(ghost(editor), 'answer(1)', 'ghost')
+    eq(editor:drawn_by(), 'tandem', 'drawn by')
+    eq(editor:lua("return #vim.lsp.get_clients({ bufnr = vim.fn.bufnr('a.c') })"), 0, 'clients of C')
+  end)
+
+  test('options that change while it runs are taken', scripted, function(editor)
+    editor:open_attached('a.py', { 'import os', '' })
+    editor:lua("require('tandem').setup({ ghost_text = 'own' })")
+    editor:wait('a client', function()
+      return editor:lua([[
+        local client = vim.lsp.get_clients({ name = 'tandem', bufnr = 0 })[1]
+        return client ~= nil and client.id > 1 and client.initialized == true
+      ]])
+    end)
+    editor:keys('Gox = ')
+    eq(ghost(editor), 'answer(1)', 'ghost')
+    eq(editor:drawn_by(), 'tandem', 'drawn by')
+    eq(editor:messages(), {}, 'messages')
+  end)
+
+  test(':Tandem log opens what the server said', scripted, function(editor)
+    editor:open_attached('a.py', { 'x = 1' })
+    editor:keys(':Tandem log<CR>')
+    editor:wait('the log', function()
+      return editor:lua('return vim.api.nvim_buf_get_name(0)'):find('lsp.log', 1, true)
+        or (editor:messages()[1] or ''):find('there is no log yet', 1, true)
+    end)
+  end)
+
   test('a server that says nothing is told once', {
     program = '#!/bin/sh\nexec sleep 60',
     setup = '{ answer_ms = 50 }',

@@ -207,6 +207,8 @@ local function connect(dispatchers, config)
       then
         return dispatchers.on_error(code, reason)
       end
+      -- One message is enough for both.
+      ours.answered = true
       say.once(
         'protocol',
         ('what the program says is not the language server protocol (%s). Check `cmd`; it is %s. %s'):format(
