@@ -21,12 +21,13 @@ const ARGUMENTS: &[&str] = &["mcpServers", "tandem", "args"];
 /// What Claude Desktop starts Tandem with.
 const ARGUMENT: &str = "mcp";
 
+/// The environment: servers get little more of it than `HOME` and `PATH`, says MCP's guide to debugging.
 const NEXT: &str = "\
 Next: quit Claude Desktop completely and start it again; Tandem is then among its tools.
-The key for Claude is not in that file and need not be: Tandem answers from the model on this machine. \
-To have Claude behind it, set `claude.api_key_command` in Tandem's own configuration (`tandem config \
-path` says where that is); ANTHROPIC_API_KEY counts only where Claude Desktop's own environment has \
-it, which that of a shell is not.
+Tandem answers from the model on this machine. To have Claude behind it, set
+`claude.api_key_command` in Tandem's own configuration (`tandem config path` says where that is).
+The key does not belong into Claude Desktop's file, and ANTHROPIC_API_KEY counts only where Claude
+Desktop passes it on: it gives servers little of its environment, and nothing of a shell's.
 ";
 
 /// Adds the entry, or corrects it.

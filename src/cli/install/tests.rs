@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::claude_desktop::{with_entry, without_entry};
 use super::edit;
+use super::file::ConfigFile;
 
 const PROGRAM: &str = "/opt/tandem";
 
@@ -204,6 +205,28 @@ fn a_broken_file_is_told_with_its_place() {
     }
     let deep = "[".repeat(100_000);
     assert!(with_entry(&deep, PROGRAM).is_err());
+}
+
+#[test]
+fn what_another_program_wrote_meanwhile_is_not_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.json");
+    for first in [None, Some("{}")] {
+        if let Some(first) = first {
+            std::fs::write(&path, first).unwrap();
+        }
+        let file = ConfigFile::open(&path).unwrap();
+        std::fs::write(&path, "{\"theirs\": 1}").unwrap();
+        let told = file.replace("{\"ours\": 1}").unwrap_err().to_string();
+        assert!(told.contains("another program wrote it just now"), "{told}");
+        let now = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(now, "{\"theirs\": 1}");
+        std::fs::remove_file(&path).unwrap();
+    }
+    let file = ConfigFile::open(&path).unwrap();
+    file.replace("{}").unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
 /// Any JSON value, small.

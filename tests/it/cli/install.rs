@@ -189,6 +189,21 @@ fn a_read_only_file_is_not_written() {
     assert_eq!(home.files(), 1);
 }
 
+#[test]
+fn where_no_backup_can_be_written_nothing_is() {
+    let home = Home::new();
+    // A name that leaves no room for that of the backup.
+    let name = format!("{}.json", "x".repeat(245));
+    home.write(&name, BEFORE);
+    let said = home.says(INSTALL, &["--file", &name], 1);
+    assert!(
+        said.contains("cannot be written") && said.contains("Check the permissions"),
+        "{said}"
+    );
+    assert_eq!(fs::read_to_string(home.path().join(&name)).unwrap(), BEFORE);
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_link_is_followed_and_permissions_stay() {
