@@ -18,9 +18,12 @@ use crate::daemon::client::{self, Link, LinkOptions, OnCrash, SharedBackend};
 use crate::daemon::server::OpenModel;
 use crate::daemon::wire::ReportedBackend;
 use crate::daemon::{Build, ModelSpec, Place, StartCommand};
-use crate::inference::{Backend, BackendKind};
+use crate::inference::{Backend, BackendKind, Health};
 use crate::model::{HubEnvironment, Installed, Limits, ModelError, ModelErrorKind, Models};
 use crate::router::{Backends, Router};
+
+/// A model that is not there is looked for so often: soon enough for who has just put it there.
+const ABSENCE: Duration = Duration::from_secs(2);
 
 /// What a session is made of.
 #[derive(Clone)]
@@ -174,7 +177,8 @@ fn open_shared(
     } = LocalBackend::describe(&source(path, settings), settings);
     // A model that is large may be what the daemon dies of; tandem-mini is not.
     let crash = path.map_or(OnCrash::ServeHere, |_| OnCrash::Fail);
-    Ok(Arc::new(SharedBackend::new(
+    let absent = matches!(health, Health::Absent { .. });
+    let backend = Arc::new(SharedBackend::new(
         Arc::clone(link),
         spec,
         descriptor,
@@ -182,7 +186,36 @@ fn open_shared(
         Some(placement),
         Box::new(here),
         crash,
-    )))
+    ));
+    if absent {
+        // Nobody asks a daemon for a model that is absent, so the session looks for it itself.
+        let found = appearance(path.map(Path::to_owned), settings.clone());
+        let waiting = Arc::downgrade(&backend);
+        tokio::spawn(async move {
+            found.await;
+            if let Some(backend) = waiting.upgrade() {
+                backend.appeared();
+            }
+        });
+    }
+    Ok(backend)
+}
+
+/// Waits until the model at `path` can be loaded, as far as that can be told without loading it. Ends
+/// with the session, as what waits for it does.
+async fn appearance(path: Option<PathBuf>, settings: LocalSettings) {
+    loop {
+        tokio::time::sleep(ABSENCE).await;
+        let (path, settings) = (path.clone(), settings.clone());
+        // What stands there may be another kind of model than what was meant to.
+        let look = move || {
+            let described = LocalBackend::describe(&source(path.as_deref(), &settings), &settings);
+            !matches!(described.health, Health::Absent { .. })
+        };
+        if tokio::task::spawn_blocking(look).await.unwrap_or(true) {
+            return;
+        }
+    }
 }
 
 impl ScriptedAnswer {

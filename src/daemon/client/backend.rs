@@ -29,7 +29,7 @@ pub(super) struct Model {
     pub(super) number: u32,
     descriptor: Descriptor,
     /// Where nothing is known from elsewhere.
-    at_rest: Health,
+    at_rest: Mutex<Health>,
     health: watch::Sender<Health>,
     placement: Mutex<Option<Placement>>,
     here: OpenHere,
@@ -73,7 +73,7 @@ impl SharedBackend {
             number: link.add(spec, model.clone()),
             link,
             descriptor,
-            at_rest: health.clone(),
+            at_rest: Mutex::new(health.clone()),
             health: watch::Sender::new(health),
             placement: Mutex::new(placement),
             here,
@@ -84,6 +84,18 @@ impl SharedBackend {
         });
         model.link.open_added();
         Self { model }
+    }
+
+    /// The model, which was not there when this was made, has come: it can be asked for.
+    pub fn appeared(&self) {
+        *lock(&self.model.at_rest) = Health::Unloaded;
+        self.model.health.send_if_modified(|health| {
+            let absent = matches!(health, Health::Absent { .. });
+            if absent {
+                *health = Health::Unloaded;
+            }
+            absent
+        });
     }
 }
 
@@ -252,7 +264,7 @@ impl Listener for Model {
 impl Served for Model {
     fn rest(&self) {
         if self.serves_inside().is_none() {
-            self.publish(self.at_rest.clone());
+            self.publish(lock(&self.at_rest).clone());
         }
     }
 
@@ -275,7 +287,7 @@ impl Served for Model {
         let closed = inside.take();
         drop(inside);
         drop(closed);
-        self.publish(self.at_rest.clone());
+        self.publish(lock(&self.at_rest).clone());
     }
 }
 
