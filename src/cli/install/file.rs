@@ -42,7 +42,13 @@ impl ConfigFile {
                 "{shown}: cannot be read: {error}. Check its permissions, and those of its folder."
             ))
         };
-        let real = match fs::canonicalize(path) {
+        let followed = if path.is_symlink() {
+            fs::canonicalize(path)
+        } else {
+            // As people write it: Windows's canonical form is for programs.
+            fs::metadata(path).map(|_| path.to_owned())
+        };
+        let real = match followed {
             Ok(real) => real,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if path.is_symlink() {
