@@ -121,7 +121,7 @@ pub enum Command {
     /// Look at, download, check or remove models
     #[command(subcommand)]
     Model(ModelCommand),
-    /// Run the process that holds the models for all sessions
+    /// Look at, stop or run the process that holds the models for all sessions
     #[command(subcommand)]
     Daemon(DaemonCommand),
     /// Look at the configuration, or start one
