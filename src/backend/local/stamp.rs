@@ -12,7 +12,7 @@ use super::ModelSource;
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 /// Files that are not there are looked for so often: soon enough for who has just put them there.
-pub(super) const ABSENCE: Duration = Duration::from_secs(2);
+pub const ABSENCE: Duration = Duration::from_secs(2);
 
 /// What tells a version of a model's files from another, without reading them: of a file its length,
 /// age and number, of a folder those of what is in it.
@@ -65,7 +65,12 @@ impl Files {
     /// The files of `source`.
     #[must_use]
     pub fn of(source: ModelSource) -> Self {
-        Self(Arc::new(move || Stamp::of(&source)))
+        Self::new(move || Stamp::of(&source))
+    }
+
+    /// Files whose stamp is what `look` says.
+    pub fn new(look: impl Fn() -> Option<Stamp> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(look))
     }
 
     /// Their stamp now.

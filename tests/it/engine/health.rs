@@ -12,7 +12,7 @@ use tandem::backend::local::probe::{Canary, Floor};
 use tandem::backend::local::queue::Clock;
 use tandem::backend::local::sampler::Scores;
 use tandem::backend::local::sequence::{ReleasedStates, Sequence, StateHandle};
-use tandem::backend::local::stamp::Files;
+use tandem::backend::local::stamp::{ABSENCE, Files, Stamp};
 use tandem::backend::local::tokenizer::Tokenizer;
 use tandem::backend::local::watchdog::{LOAD_LIMIT, STEP_LIMIT};
 use tandem::backend::local::window::Window;
@@ -419,19 +419,30 @@ async fn a_model_whose_file_was_replaced_is_loaded_anew_and_not_half_written() {
 async fn a_model_that_was_not_there_is_noticed_once_its_file_has_come() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    let files = Files::of(ModelSource::Gguf(path.clone()));
+    let source = ModelSource::Gguf(path.clone());
+    let looks = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&looks);
+    let files = Files::new(move || {
+        let stamp = Stamp::of(&source);
+        counted.fetch_add(1, Ordering::SeqCst);
+        stamp
+    });
     let absent = Health::Absent { why: String::new() };
     let rig = Rig::from(Script::default(), files, absent);
-    rig.advance(Duration::from_secs(5));
+    let looked = async |times: usize| {
+        while looks.load(Ordering::SeqCst) < times {
+            tokio::task::yield_now().await;
+        }
+    };
+    looked(1).await;
     fs::write(&path, "whole").unwrap();
-    // Two looks that see the same.
-    let mut health = rig.worker.health();
-    while health.borrow_and_update().word() == "absent" {
-        rig.advance(Duration::from_secs(2));
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(rig.worker.health().borrow().word(), "unloaded");
+    rig.advance(ABSENCE);
+    looked(2).await;
+    assert_eq!(rig.worker.health().borrow().word(), "absent");
+    // A second look sees the same: nobody writes to it any more.
+    rig.advance(ABSENCE);
+    rig.until(&["unloaded"]).await;
     assert_eq!(rig.stage.loads.load(Ordering::SeqCst), 0);
     rig.ask().collect().await.unwrap();
-    assert_eq!(rig.worker.health().borrow().word(), "healthy");
+    assert_eq!(rig.until(&["healthy"]).await.word(), "healthy");
 }
