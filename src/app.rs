@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::backend::claude::ClaudeBackend;
+use crate::backend::local::stamp::ABSENCE;
 use crate::backend::local::{Described, LocalBackend, ModelSource, NamedBackend};
 use crate::backend::scripted::{Script, ScriptedBackend};
 use crate::config::{Configuration, Layers, LocalSettings, is_model_name};
@@ -21,9 +22,6 @@ use crate::daemon::{Build, ModelSpec, Place, StartCommand};
 use crate::inference::{Backend, BackendKind, Health};
 use crate::model::{HubEnvironment, Installed, Limits, ModelError, ModelErrorKind, Models};
 use crate::router::{Backends, Router};
-
-/// A model that is not there is looked for so often: soon enough for who has just put it there.
-const ABSENCE: Duration = Duration::from_secs(2);
 
 /// What a session is made of.
 #[derive(Clone)]

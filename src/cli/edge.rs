@@ -1,7 +1,7 @@
 //! What is read from the system, once and here: the environment, the folders, the terminals; and the
 //! levels of the configuration that come of it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
@@ -131,10 +131,9 @@ impl Surroundings {
     /// # Errors
     /// Where this system or this user has no place for it.
     pub fn daemon_place(&self) -> Result<Place, PlaceError> {
-        let mut variables = self.variables.iter();
-        let runtime = variables
-            .find(|(name, _)| name == "XDG_RUNTIME_DIR")
-            .map(|(_, folder)| Path::new(folder))
+        let runtime = self
+            .variable("XDG_RUNTIME_DIR")
+            .map(Path::new)
             // Relative ones are to be passed over, says the XDG specification.
             .filter(|folder| folder.is_absolute());
         Place::choose(runtime, self.state_folder.as_deref())
@@ -163,12 +162,14 @@ impl Surroundings {
     /// What the environment says about the hub that models come from.
     #[must_use]
     pub fn hub(&self) -> HubEnvironment {
-        let variable = |wanted: &str| {
-            let mut variables = self.variables.iter();
-            let found = variables.find(|(name, _)| name == wanted);
-            found.map(|(_, value)| value.clone())
-        };
+        let variable = |wanted: &str| self.variable(wanted).map(OsStr::to_owned);
         HubEnvironment::read(variable, self.home.as_deref())
+    }
+
+    fn variable(&self, wanted: &str) -> Option<&OsStr> {
+        let mut variables = self.variables.iter();
+        let found = variables.find(|(name, _)| name == wanted);
+        found.map(|(_, value)| value.as_os_str())
     }
 
     fn environment(&self) -> Result<Vec<Layer<Options>>, ConfigError> {

@@ -55,20 +55,8 @@ impl Broken {
 /// The text is no JSON, an object on the way is none, or a name on the way is there twice.
 pub fn read(text: &str, path: &[&str]) -> Result<Option<Node>, Broken> {
     let parsed = Parsed::of(text)?;
-    let Some(mut object) = parsed.root()? else {
-        return Ok(None);
-    };
-    let Some((last, folders)) = path.split_last() else {
-        return Ok(None);
-    };
-    for name in folders {
-        match parsed.member(object, name)? {
-            Some(member) => object = parsed.object(&member.value, name)?,
-            None => return Ok(None),
-        }
-    }
-    let member = parsed.member(object, last)?;
-    Ok(member.map(|member| node(&member.value)))
+    let found = parsed.find(path)?;
+    Ok(found.map(|(_, member)| node(&member.value)))
 }
 
 /// `text` with `node` at `path`, whatever is there now.
@@ -103,20 +91,8 @@ pub fn set(text: &str, path: &[&str], node: Node) -> Result<String, Broken> {
 /// As [`read`].
 pub fn remove(text: &str, path: &[&str]) -> Result<Option<String>, Broken> {
     let parsed = Parsed::of(text)?;
-    let Some(mut object) = parsed.root()? else {
-        return Ok(None);
-    };
-    let Some((last, folders)) = path.split_last() else {
-        return Ok(None);
-    };
-    for name in folders {
-        match parsed.member(object, name)? {
-            Some(member) => object = parsed.object(&member.value, name)?,
-            None => return Ok(None),
-        }
-    }
-    match parsed.member(object, last)? {
-        Some(member) => applied(text, parsed.removal(object, member)).map(Some),
+    match parsed.find(path)? {
+        Some((object, member)) => applied(text, parsed.removal(object, member)).map(Some),
         None => Ok(None),
     }
 }
@@ -245,6 +221,20 @@ impl<'a> Parsed<'a> {
             let what = format!("`{name}` is no object");
             self.broken(value.range().start, what)
         })
+    }
+    /// What `path` leads to, and the object that it stands in.
+    fn find(&self, path: &[&str]) -> Result<Option<(&Object<'a>, &ObjectProp<'a>)>, Broken> {
+        let (Some(mut object), Some((last, folders))) = (self.root()?, path.split_last()) else {
+            return Ok(None);
+        };
+        for name in folders {
+            match self.member(object, name)? {
+                Some(member) => object = self.object(&member.value, name)?,
+                None => return Ok(None),
+            }
+        }
+        let member = self.member(object, last)?;
+        Ok(member.map(|member| (object, member)))
     }
 
     fn member<'b>(

@@ -88,6 +88,12 @@ fn session() -> SessionHello {
 }
 
 async fn answers(place: &Place, text: &str) {
+    let mut session = asking(place).await;
+    assert_eq!(session.answer(1).await.0, text);
+}
+
+/// A session whose request 1 waits for its answer.
+async fn asking(place: &Place) -> Speaker {
     let (mut session, _) = Speaker::greet(&place.socket(), session()).await;
     let open = ToDaemon::Open {
         model: 1,
@@ -95,7 +101,7 @@ async fn answers(place: &Place, text: &str) {
     };
     session.say(&open).await;
     session.ask(1, "a").await;
-    assert_eq!(session.answer(1).await.0, text);
+    session
 }
 
 #[tokio::test]
@@ -122,13 +128,7 @@ async fn a_signal_lets_what_is_in_flight_be_answered_and_leaves_nothing() {
     let arguments = ["--scripted-answer", "done", "--scripted-ms", "500"];
     let (process, ready) = Process::detached(home.path(), &arguments).await;
     assert_eq!(ready, Readiness::Ready);
-    let (mut session, _) = Speaker::greet(&place.socket(), session()).await;
-    let open = ToDaemon::Open {
-        model: 1,
-        spec: spec(1),
-    };
-    session.say(&open).await;
-    session.ask(1, "a").await;
+    let mut session = asking(&place).await;
     // What was said before has been taken by the time that this is answered.
     session.status().await;
     process.signal(Signal::TERM);
@@ -143,13 +143,7 @@ async fn a_second_signal_ends_it_at_once() {
     let (home, place) = home();
     let arguments = ["--scripted-answer", "never", "--scripted-ms", "100000000"];
     let process = Process::start(home.path(), &arguments);
-    let (mut session, _) = Speaker::greet(&place.socket(), session()).await;
-    let open = ToDaemon::Open {
-        model: 1,
-        spec: spec(1),
-    };
-    session.say(&open).await;
-    session.ask(1, "a").await;
+    let mut session = asking(&place).await;
     session.status().await;
     process.signal(Signal::INT);
     session

@@ -5,8 +5,9 @@
 #[cfg_attr(not(any(unix, windows)), path = "other.rs")]
 mod system;
 
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use self::system::{Claim, Connection};
 use crate::daemon::PlaceError;
@@ -31,6 +32,25 @@ pub enum ClaimError {
         /// What the system said.
         error: io::Error,
     },
+}
+
+impl ClaimError {
+    /// What the system said of the file at `path`.
+    fn io(path: &Path, error: io::Error) -> Self {
+        let path = path.to_owned();
+        Self::Io { path, error }
+    }
+}
+
+/// Holds the lock at `path`, which is made with `options` where it is missing.
+fn hold(path: &Path, options: &mut OpenOptions) -> Result<File, ClaimError> {
+    let opened = options.create(true).truncate(false).write(true).open(path);
+    let lock = opened.map_err(|error| ClaimError::io(path, error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(ClaimError::Another),
+        Err(TryLockError::Error(error)) => Err(ClaimError::io(path, error)),
+    }
 }
 
 /// Whether sessions still find us.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tokio::net::UnixListener;
 
-use super::{ClaimError, Presence};
+use super::{ClaimError, Presence, hold};
 use crate::daemon::Place;
 
 /// A connection of a session.
@@ -32,25 +32,9 @@ impl Claim {
     /// [`ClaimError::Another`] where somebody else holds the lock.
     pub fn take(place: &Place) -> Result<Self, ClaimError> {
         place.prepare()?;
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |error| ClaimError::Io { path, error }
-        };
-        let path = place.lock();
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io(&path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(ClaimError::Another),
-            Err(fs::TryLockError::Error(error)) => return Err(io(&path)(error)),
-        }
+        let lock = hold(&place.lock(), OpenOptions::new().mode(0o600))?;
         let path = place.socket();
-        let (listener, socket) = bind(&path).map_err(io(&path))?;
+        let (listener, socket) = bind(&path).map_err(|error| ClaimError::io(&path, error))?;
         Ok(Self {
             place: place.clone(),
             listener,

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use tokio::net::windows::named_pipe::NamedPipeServer;
 
-use super::{ClaimError, Presence};
+use super::{ClaimError, Presence, hold};
 use crate::daemon::Place;
 use crate::daemon::pipe::{Examined, KEPT_BY_NAME, Notice, Process, create, process_of_client};
 
@@ -34,29 +34,14 @@ impl Claim {
     /// [`ClaimError::Another`] where somebody else holds the lock.
     pub fn take(place: &Place) -> Result<Self, ClaimError> {
         place.prepare()?;
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |error| ClaimError::Io { path, error }
-        };
-        let path = place.lock();
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            // While it is held, nobody can remove or replace it.
-            .share_mode(KEPT_BY_NAME)
-            .open(&path)
-            .map_err(io(&path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(ClaimError::Another),
-            Err(fs::TryLockError::Error(error)) => return Err(io(&path)(error)),
-        }
+        // While it is held, nobody can remove or replace it.
+        let lock = hold(&place.lock(), OpenOptions::new().share_mode(KEPT_BY_NAME))?;
         let path = place.socket();
-        let process = Process::ours().map_err(io(&path))?;
+        let io = |error| ClaimError::io(&path, error);
+        let process = Process::ours().map_err(io)?;
         let notice = Notice::new(process.pid, process.created);
-        let waiting = create(&notice.pipe(), true).map_err(io(&path))?;
-        write(&path, &notice).map_err(io(&path))?;
+        let waiting = create(&notice.pipe(), true).map_err(io)?;
+        write(&path, &notice).map_err(io)?;
         Ok(Self {
             place: place.clone(),
             notice,
