@@ -4,6 +4,7 @@ pub mod client;
 
 mod actions;
 mod bad_input;
+mod commit;
 mod completion;
 mod session;
 mod settings;

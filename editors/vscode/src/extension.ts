@@ -1,65 +1,120 @@
-// Composition: what there is, and what is started when.
+// Composition: what there is, and which command does what.
 
 import * as vscode from 'vscode';
 
-import { STEP_TITLES, type Problem, type Step } from './problem';
+import { act, ACTIONS } from './actions';
+import { writeCommitMessage } from './commit';
+import { showMenu, toggleLanguage, toggleLocalOnly } from './controls';
+import { doctor } from './doctor';
+import { Key } from './key';
+import { McpServer } from './mcp';
+import { Messages } from './messages';
+import { Pages } from './pages';
+import { page, type Decision } from './routes';
 import { Server } from './server';
+import { declaredSettings, forServer } from './settings';
 import { StatusItem } from './statusItem';
 
-let server: Server | undefined;
+const ROUTES = 'Tandem Routes';
+
+/** What of package.json is looked at. */
+type Manifest = Parameters<typeof declaredSettings>[0] & {
+  readonly contributes: {
+    readonly commands: readonly { readonly command: string; readonly title: string }[];
+  };
+};
+
+let running: Server | undefined;
 
 export async function activate(context: vscode.ExtensionContext): Promise<void> {
   const log = vscode.window.createOutputChannel('Tandem', { log: true });
-  const told = new Set<string>();
-
-  const steps: Readonly<Record<Step, () => unknown>> = {
-    settings: () => vscode.commands.executeCommand('workbench.action.openSettings', 'tandem.path'),
-    log: () => {
-      log.show();
-    },
-    restart: () => vscode.commands.executeCommand('tandem.restart'),
-  };
-
-  const tell = (problem: Problem) => {
-    log[problem.severity === 'error' ? 'error' : 'warn'](problem.message);
-    if (told.has(problem.key)) {
-      return;
-    }
-    told.add(problem.key);
-    const show =
-      problem.severity === 'error'
-        ? vscode.window.showErrorMessage
-        : vscode.window.showWarningMessage;
-    const buttons = problem.steps.map((step) => ({ title: STEP_TITLES[step], step }));
-    void show(`Tandem: ${problem.message}`, ...buttons).then(
-      (button) => button && steps[button.step](),
-    );
-  };
-
-  const here = new Server({
+  const messages = new Messages(log);
+  const key = new Key(context.secrets);
+  const pages = new Pages();
+  const manifest = context.extension.packageJSON as Manifest;
+  const declared = declaredSettings(manifest);
+  const titles = new Map(
+    manifest.contributes.commands.map(({ command, title }) => [command, title]),
+  );
+  const server = new Server({
     extension: context.extensionUri,
     log,
-    key: () => Promise.resolve(undefined),
-    settings: () => null,
-    tell,
+    key: () => key.get(),
+    settings: () =>
+      forServer(declared, (name) => vscode.workspace.getConfiguration().inspect(name)),
+    tell: messages.once,
   });
-  server = here;
+  running = server;
+  const mcp = new McpServer(server, key);
+
+  const restart = async () => {
+    messages.forget();
+    mcp.refresh();
+    await server.restart();
+  };
+
+  const commands: Readonly<Record<string, (given: unknown) => unknown>> = {
+    'tandem.menu': () => showMenu(server, key),
+    'tandem.pause': () => server.pause(true),
+    'tandem.resume': () => server.pause(false),
+    'tandem.toggleLanguage': toggleLanguage,
+    'tandem.toggleLocalOnly': toggleLocalOnly,
+    'tandem.restart': restart,
+    'tandem.doctor': async () => doctor(server, pages, (await key.get()) !== undefined),
+    'tandem.routes': async () => {
+      const decisions = await server.execute<Decision[]>('tandem.decisions');
+      pages.write(
+        ROUTES,
+        page(decisions, (at) => at.toLocaleTimeString()),
+      );
+      await pages.show(ROUTES);
+    },
+    'tandem.showLog': () => {
+      log.show();
+    },
+    'tandem.openSettings': () =>
+      vscode.commands.executeCommand(
+        'workbench.action.openSettings',
+        `@ext:${context.extension.id}`,
+      ),
+    'tandem.setApiKey': () => key.ask(),
+    'tandem.removeApiKey': () => key.remove(),
+    'tandem.commitMessage': (given) => writeCommitMessage(server, given),
+    // What an accepted suggestion runs. It is for counting, so nobody is bothered if it fails.
+    'tandem.accepted': (given) =>
+      server.execute('tandem.accepted', given).catch((error: unknown) => {
+        log.debug(`not counted: ${String(error)}`);
+      }),
+    ...Object.fromEntries(
+      ACTIONS.map((action) => [action, (given: unknown) => act(server, action, given)]),
+    ),
+  };
 
   context.subscriptions.push(
     log,
-    here,
-    new StatusItem(here),
-    vscode.commands.registerCommand('tandem.accepted', (...args: unknown[]) =>
-      here.execute('tandem.accepted', ...args),
-    ),
-    vscode.commands.registerCommand('tandem.restart', () => {
-      told.clear();
-      return here.restart();
+    server,
+    pages,
+    mcp,
+    new StatusItem(server),
+    key.onDidChange(() => void restart()),
+    vscode.workspace.onDidChangeConfiguration((change) => {
+      if (change.affectsConfiguration('tandem.path')) {
+        void restart();
+      }
     }),
+    ...Object.entries(commands).map(([name, run]) =>
+      vscode.commands.registerCommand(name, async (given: unknown) => {
+        try {
+          await run(given);
+        } catch (error) {
+          messages.failed(titles.get(name) ?? name, error);
+        }
+      }),
+    ),
   );
-  await here.start();
+  await server.start();
 }
 
 export async function deactivate(): Promise<void> {
-  await server?.stop();
+  await running?.stop();
 }

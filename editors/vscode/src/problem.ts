@@ -96,3 +96,12 @@ export function notProtocol(program: string): Problem {
     steps: ['settings', 'log', 'restart'],
   };
 }
+
+export function notRunning(): Problem {
+  return {
+    key: 'not-running',
+    severity: 'warning',
+    message: 'The server does not run. Look at its log; then restart Tandem.',
+    steps: ['log', 'restart'],
+  };
+}

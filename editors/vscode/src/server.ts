@@ -37,6 +37,7 @@ export class Server implements vscode.Disposable {
   readonly #changed = new vscode.EventEmitter<void>();
   #client: TandemClient | undefined;
   #status: Status | undefined;
+  #paused = false;
 
   /** Fires when the phase or the status is another. */
   readonly onDidChange = this.#changed.event;
@@ -59,6 +60,10 @@ export class Server implements vscode.Disposable {
         parts.log.info(`server: ${phase}`);
         if (phase !== 'running') {
           this.#status = undefined;
+        } else if (this.#paused) {
+          void this.execute('tandem.pause').catch((error: unknown) => {
+            parts.log.warn(`the server was not paused: ${String(error)}`);
+          });
         }
         this.#changed.fire();
       },
@@ -93,7 +98,7 @@ export class Server implements vscode.Disposable {
   /** Sends a request, or rejects if no server runs. */
   async request<T>(method: string, params: unknown, token?: vscode.CancellationToken): Promise<T> {
     if (this.#client === undefined || this.phase !== 'running') {
-      throw new Error('the server does not run');
+      throw new Trouble(problems.notRunning());
     }
     // A token that is not there would count as a parameter.
     return token === undefined
@@ -104,6 +109,24 @@ export class Server implements vscode.Disposable {
   /** Runs a command of the server. */
   execute<T>(command: string, ...args: unknown[]): Promise<T> {
     return this.request('workspace/executeCommand', { command, arguments: args });
+  }
+
+  /** Where processes are started: a folder of the workspace, as a terminal would be. */
+  folder(): string | undefined {
+    return vscode.workspace.workspaceFolders?.find(({ uri }) => uri.scheme === 'file')?.uri.fsPath;
+  }
+
+  /** Whether this window is paused; a server that is started later is, too. */
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  /** Pauses or resumes this window. */
+  async pause(paused: boolean): Promise<void> {
+    this.#paused = paused;
+    if (this.phase === 'running') {
+      await this.execute(paused ? 'tandem.pause' : 'tandem.resume');
+    }
   }
 
   /** The program that would be started now; rejects with [`Trouble`] if there is none that can be. */
@@ -138,7 +161,7 @@ export class Server implements vscode.Disposable {
     const program = await this.program();
     this.parts.log.info(`starting ${program.path}, version ${program.version}`);
     const child = spawn(program.path, ['lsp'], {
-      cwd: folder(),
+      cwd: this.folder(),
       env: withKey(process.env, await this.parts.key()),
       stdio: 'pipe',
       windowsHide: true,
@@ -189,9 +212,4 @@ async function stop(client: TandemClient, child: ChildProcess): Promise<void> {
   }
   child.stdin?.end();
   await endWithin(child, STOP_MS);
-}
-
-/** Where the server is started: a folder of the workspace, so that it sees what a terminal there would. */
-function folder(): string | undefined {
-  return vscode.workspace.workspaceFolders?.find(({ uri }) => uri.scheme === 'file')?.uri.fsPath;
 }

@@ -1,4 +1,4 @@
-// What the server says of itself (`tandem/status`), and how it is shown in a few words.
+// What the server says of itself (`tandem/status`), in words and icons. Pure.
 
 import type { Phase } from './supervisor';
 
@@ -15,43 +15,102 @@ export interface Status {
   readonly message?: string;
 }
 
+/** What the server's command `tandem.status` answers with besides. */
+export interface Report extends Status {
+  readonly mode: string;
+}
+
 /** What the status item shows. */
 export interface Shown {
   readonly text: string;
   readonly colour: 'warning' | 'error' | undefined;
 }
 
-const BUSY = new Set(['loading', 'probing', 'downloading']);
-const READY = new Set(['healthy', 'unloaded']);
+/** States in which something is on its way. */
+const BUSY: ReadonlySet<string> = new Set(['loading', 'probing', 'downloading']);
 
-/** The words and the icon of the status item. */
+/** States in which nothing is wrong. An unloaded model is loaded with the next request. */
+const GOOD: ReadonlySet<string> = new Set(['healthy', 'unloaded']);
+
+/** States that the user chose. */
+const CHOSEN: ReadonlySet<string> = new Set(['paused', 'disabled']);
+
+/** The server's reasons, for people. */
+const REASONS: Readonly<Record<string, string>> = {
+  'local-healthy': 'a light request, and the local model is healthy',
+  'heavy-effort': 'a heavy request',
+  'does-not-fit-local': 'the request does not fit the local model',
+  'heavy-but-local-only': 'a heavy request that must stay on this machine',
+  'local-loading': 'the local model is still being loaded',
+  'local-degraded': 'the local model does not generate as it should',
+  'local-failed': 'the local model failed',
+  'no-local-model': 'there is no local model but the embedded one',
+  'mode-local-only': 'nothing may leave this machine',
+  'mode-claude-only': 'Claude is asked for everything',
+  'last-resort': 'nothing better may or can answer',
+  'fell-back': 'who was asked before failed',
+};
+
+/** A reason in words; one that is not known, as it came. */
+export function reasonInWords(reason: string): string {
+  return REASONS[reason] ?? reason;
+}
+
+/** The words, the icon and the colour of the status item. */
 export function show(phase: Phase, status: Status | undefined): Shown {
   switch (phase) {
     case 'stopped':
       return { text: '$(circle-slash) Tandem stopped', colour: undefined };
+    case 'gave-up':
+      return { text: '$(error) Tandem stopped', colour: 'error' };
     case 'starting':
     case 'waiting':
       return { text: '$(loading~spin) Tandem', colour: undefined };
-    case 'gave-up':
-      return { text: '$(error) Tandem stopped', colour: 'error' };
     case 'running':
-      return running(status);
+      return status === undefined
+        ? { text: '$(loading~spin) Tandem', colour: undefined }
+        : running(status);
   }
 }
 
-function running(status: Status | undefined): Shown {
-  if (status === undefined) {
-    return { text: '$(loading~spin) Tandem', colour: undefined };
-  }
-  const { state, backend } = status;
-  if (state === 'paused' || state === 'disabled') {
+function running({ state, backend }: Status): Shown {
+  const who = backend ?? 'nobody';
+  if (CHOSEN.has(state)) {
     return { text: `$(debug-pause) Tandem ${state}`, colour: undefined };
   }
   if (BUSY.has(state)) {
-    return { text: `$(loading~spin) Tandem ${backend ?? ''} ${state}`, colour: undefined };
+    return { text: `$(loading~spin) Tandem ${who} ${state}`, colour: undefined };
   }
-  if (READY.has(state)) {
-    return { text: `$(sparkle) Tandem ${backend ?? 'ready'}`, colour: undefined };
+  if (GOOD.has(state)) {
+    return { text: `$(sparkle) Tandem ${who}`, colour: undefined };
   }
-  return { text: `$(warning) Tandem ${backend ?? ''} ${state}`, colour: 'warning' };
+  return { text: `$(warning) Tandem ${who} ${state}`, colour: 'warning' };
 }
+
+/** What is told when the pointer rests on the item: lines with a name, and without one. */
+export function describe(
+  phase: Phase,
+  status: Status | undefined,
+): { readonly name?: string; readonly text: string }[] {
+  if (phase !== 'running') {
+    return [{ text: PHASES[phase] }];
+  }
+  if (status === undefined) {
+    return [{ text: PHASES.starting }];
+  }
+  const { state, backend, model, reason, message } = status;
+  return [
+    { name: 'State', text: state },
+    ...(backend === null ? [] : [{ name: 'Backend', text: backend }]),
+    ...(model === null ? [] : [{ name: 'Model', text: model }]),
+    ...(reason === null ? [] : [{ name: 'Why', text: reasonInWords(reason) }]),
+    ...(message === undefined ? [] : [{ text: message }]),
+  ];
+}
+
+const PHASES: Readonly<Record<Exclude<Phase, 'running'>, string>> = {
+  stopped: 'The server does not run. Click to restart it.',
+  starting: 'The server is being started.',
+  waiting: 'The server crashed, and is started again in a moment.',
+  'gave-up': 'The server could not be kept running. Click for its log, and to restart it.',
+};

@@ -3,7 +3,7 @@
 import * as vscode from 'vscode';
 
 import type { Server } from './server';
-import { show } from './status';
+import { describe, show } from './status';
 
 export class StatusItem implements vscode.Disposable {
   readonly #item = vscode.window.createStatusBarItem(
@@ -15,6 +15,7 @@ export class StatusItem implements vscode.Disposable {
 
   constructor(private readonly server: Server) {
     this.#item.name = 'Tandem';
+    this.#item.command = 'tandem.menu';
     this.#listening = server.onDidChange(() => {
       this.#draw();
     });
@@ -28,9 +29,19 @@ export class StatusItem implements vscode.Disposable {
   }
 
   #draw(): void {
-    const { text, colour } = show(this.server.phase, this.server.status);
+    const { phase, status } = this.server;
+    const { text, colour } = show(phase, status);
     this.#item.text = text;
     this.#item.backgroundColor =
       colour && new vscode.ThemeColor(`statusBarItem.${colour}Background`);
+    const tooltip = new vscode.MarkdownString('**Tandem**\n\n');
+    for (const { name, text } of describe(phase, status)) {
+      if (name !== undefined) {
+        tooltip.appendMarkdown(`${name}: `);
+      }
+      // A model's name or an error may hold anything.
+      tooltip.appendText(text).appendMarkdown('\n\n');
+    }
+    this.#item.tooltip = tooltip;
   }
 }

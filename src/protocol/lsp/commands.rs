@@ -1,5 +1,6 @@
 //! `workspace/executeCommand`.
 
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tower_lsp::jsonrpc::{Error, Result};
 use tower_lsp::lsp_types::request::{ApplyWorkspaceEdit, ShowMessageRequest};
@@ -12,6 +13,7 @@ use crate::inference::Attribution;
 
 use super::accept::ACCEPTED;
 use super::actions::{Kind, Target};
+use super::commit::{self, COMMIT_MESSAGE};
 use super::edit::{self, Proposal, Trouble};
 use super::explain;
 use super::server::Server;
@@ -19,6 +21,8 @@ use super::server::Server;
 const PAUSE: &str = "tandem.pause";
 const RESUME: &str = "tandem.resume";
 const STATUS: &str = "tandem.status";
+/// The last routes, the newest first, without any text of the user's.
+const DECISIONS: &str = "tandem.decisions";
 
 /// What a user without a line to type in may choose to have rewritten.
 const REWRITES: [&str; 4] = [
@@ -31,7 +35,7 @@ const REWRITES: [&str; 4] = [
 /// The commands that a client may send.
 #[must_use]
 pub fn all() -> Vec<String> {
-    [ACCEPTED, PAUSE, RESUME, STATUS]
+    [ACCEPTED, PAUSE, RESUME, STATUS, DECISIONS, COMMIT_MESSAGE]
         .into_iter()
         .chain(Kind::ALL.map(Kind::command))
         .map(str::to_owned)
@@ -56,6 +60,19 @@ pub async fn execute(server: &Server, params: ExecuteCommandParams) -> Result<Op
         STATUS => serde_json::to_value(server.status.report(&server.acceptance))
             .map(Some)
             .map_err(|_| Error::internal_error()),
+        DECISIONS => {
+            let mut decisions = server.session.router.decisions();
+            decisions.reverse();
+            serde_json::to_value(decisions)
+                .map(Some)
+                .map_err(|_| Error::internal_error())
+        }
+        COMMIT_MESSAGE => {
+            let progress = params.work_done_progress_params.work_done_token;
+            let change = argument(&params.command, "diff and files", params.arguments)?;
+            let outcome = commit::message(server, change, progress).await;
+            Ok(Some(told(server, outcome).await))
+        }
         name => {
             let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.command() == name) else {
                 return Err(Error::invalid_params(format!(
@@ -74,19 +91,10 @@ pub async fn execute(server: &Server, params: ExecuteCommandParams) -> Result<Op
 async fn act(
     server: &Server,
     kind: Kind,
-    mut arguments: Vec<Value>,
+    arguments: Vec<Value>,
     progress: Option<ProgressToken>,
 ) -> Result<Value> {
-    let argument = match arguments.len() {
-        0 => Value::Null,
-        _ => arguments.swap_remove(0),
-    };
-    let mut target: Target = serde_json::from_value(argument).map_err(|error| {
-        Error::invalid_params(format!(
-            "{} takes one object with uri and range: {error}",
-            kind.command()
-        ))
-    })?;
+    let mut target: Target = argument(kind.command(), "uri and range", arguments)?;
     if kind == Kind::Rewrite && blank(target.instruction.as_deref()) {
         match choose_rewrite(server).await {
             Some(instruction) => target.instruction = Some(instruction),
@@ -104,15 +112,37 @@ async fn act(
     } else {
         edit(server, kind, &target, progress).await
     };
+    Ok(told(server, outcome).await)
+}
+
+/// The one argument of a command.
+fn argument<T: DeserializeOwned>(
+    command: &str,
+    members: &str,
+    mut arguments: Vec<Value>,
+) -> Result<T> {
+    let argument = match arguments.len() {
+        0 => Value::Null,
+        _ => arguments.swap_remove(0),
+    };
+    serde_json::from_value(argument).map_err(|error| {
+        Error::invalid_params(format!(
+            "{command} takes one object with {members}: {error}"
+        ))
+    })
+}
+
+/// A command's result; the user is told what went wrong.
+async fn told(server: &Server, outcome: std::result::Result<Value, Trouble>) -> Value {
     match outcome {
-        Ok(result) => Ok(result),
+        Ok(result) => result,
         Err(trouble) => {
             let message = trouble.to_string();
             server
                 .client
                 .show(MessageType::WARNING, format!("Tandem: {message}"))
                 .await;
-            Ok(json!({ "applied": false, "message": message }))
+            json!({ "applied": false, "message": message })
         }
     }
 }

@@ -26,7 +26,7 @@ use super::progress::Bar;
 use super::server::Server;
 
 /// The longest an action may take. Claude's longest answers take about a minute.
-const ACTION_LIMIT: Duration = Duration::from_mins(2);
+pub const ACTION_LIMIT: Duration = Duration::from_mins(2);
 
 /// More text than this, in bytes, is not rewritten at once: the answer would be as long.
 const MAX_PIECE_BYTES: usize = 32 << 10;
@@ -234,7 +234,9 @@ fn whole(answer: Answer) -> Result<Answer, Trouble> {
     }
 }
 
-fn no_answer(none: NoAnswer) -> Trouble {
+/// What to tell where no answer came.
+#[must_use]
+pub fn no_answer(none: NoAnswer) -> Trouble {
     let why = none.error.map_or_else(
         || "the model had nothing to say. Try again with more code selected.".to_owned(),
         |error| error.to_string(),

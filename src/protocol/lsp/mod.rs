@@ -7,6 +7,7 @@ mod block;
 mod capabilities;
 mod client;
 mod commands;
+mod commit;
 mod completion;
 mod configuration;
 mod context;

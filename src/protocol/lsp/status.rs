@@ -50,6 +50,8 @@ pub struct StatusReport {
     /// As in the notification.
     #[serde(flatten)]
     pub now: StatusParams,
+    /// Which backends may answer.
+    pub mode: Mode,
     /// All backends, the first choice first.
     pub backends: Vec<BackendStatus>,
     /// What became of the suggestions of this session.
@@ -139,6 +141,7 @@ impl Status {
     pub fn report(&self, acceptance: &Acceptance) -> StatusReport {
         StatusReport {
             now: self.current(&self.lock()),
+            mode: self.session.router.settings().mode,
             backends: self.session.router.status(),
             completions: acceptance.counts(),
         }

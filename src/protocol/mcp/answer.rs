@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::progress::Progress;
 use super::types::{Answer, CommitMessageAnswer, CompletionAnswer, Milliseconds, Truncated};
 use crate::inference::{Attribution, EmptyReason, ErrorKind, Finish, GenerateError, Health, Task};
+use crate::protocol::commit;
 use crate::router::{BackendStatus, RouteRequest, RoutedEvent, Router};
 
 /// How long a call may go on after its client closed the pipe. The official SDKs end the process
@@ -288,7 +289,7 @@ pub(super) fn completion(answer: Answer) -> CallToolResult {
 
 /// The same for a commit message, whose parts stand apart besides.
 pub(super) fn commit_message(mut answer: Answer) -> CallToolResult {
-    answer.text = unfence(&answer.text);
+    answer.text = commit::unfence(&answer.text);
     let text = answer.text.clone();
     let (subject, body) = answer.text.split_once('\n').unwrap_or((&answer.text, ""));
     let body = body.trim();
@@ -347,20 +348,6 @@ pub(super) fn complain(text: String) -> CallToolResult {
     CallToolResult::error(vec![ContentBlock::text(text)])
 }
 
-/// Takes away a code fence around the whole text, which chat models like to add.
-fn unfence(text: &str) -> String {
-    let text = text.trim();
-    let Some(inner) = text
-        .strip_prefix("```")
-        .and_then(|rest| rest.strip_suffix("```"))
-    else {
-        return text.to_owned();
-    };
-    // The rest of the first line names a language.
-    let inner = inner.split_once('\n').map_or(inner, |(_, rest)| rest);
-    inner.trim().to_owned()
-}
-
 /// The word of an enum's value in JSON.
 fn word(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
@@ -380,14 +367,6 @@ fn sentence(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_fence_around_the_whole_text_is_taken_away() {
-        assert_eq!(unfence(" Fix it\n"), "Fix it");
-        assert_eq!(unfence("```\nFix it\n```"), "Fix it");
-        assert_eq!(unfence("```text\nFix `a`\n\nWhy\n```\n"), "Fix `a`\n\nWhy");
-        assert_eq!(unfence("Use ```x```"), "Use ```x```");
-    }
 
     #[test]
     fn errors_start_as_sentences_do() {

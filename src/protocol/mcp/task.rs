@@ -13,6 +13,7 @@ use crate::inference::{
     ChatTask, ClientId, CompleteTask, CompletionShape, EditTask, Effort, GenerateRequest, Message,
     Priority, RequestId, Role, Sampling, Task,
 };
+use crate::protocol::commit;
 use crate::router::{Origin, RouteRequest};
 
 /// The longest text of one argument, in bytes: more than any model in use takes at once.
@@ -28,7 +29,6 @@ const MOST_COMPLETION_TOKENS: usize = 4096;
 /// prompt and answer together, so what is not needed is not asked for.
 const EXPLANATION_TOKENS: usize = 1024;
 const SUMMARY_TOKENS: usize = 512;
-const COMMIT_MESSAGE_TOKENS: usize = 256;
 const ANSWER_TOKENS: usize = 1024;
 
 /// Qwen's own advice for chat without thinking (model card of Qwen3): greedy decoding makes these
@@ -206,18 +206,15 @@ pub(super) fn commit_message(
     input: &CommitMessage,
     around: &Surroundings,
 ) -> Result<RouteRequest, BadArgument> {
-    given("diff", &input.diff, LONGEST_TEXT)?;
+    given("diff", &input.diff, commit::LONGEST_DIFF)?;
     let task = chat(
         commit_rules(input.style.unwrap_or_default()),
-        format!(
-            "<diff>\n{}\n</diff>\n\nWrite the commit message for this diff.",
-            input.diff
-        ),
+        commit::question(&input.diff),
     );
     Ok(route(
         task,
         Sampling::GREEDY,
-        COMMIT_MESSAGE_TOKENS,
+        commit::MAX_TOKENS,
         Effort::Low,
         nowhere(around),
     ))
@@ -254,11 +251,7 @@ pub(super) fn ask(input: Ask, around: &Surroundings) -> Result<RouteRequest, Bad
 /// What a commit message must be, for the tool and for the prompt.
 pub(super) fn commit_rules(style: CommitStyle) -> &'static str {
     match style {
-        CommitStyle::Plain => {
-            "You write git commit messages. Answer with the message alone: a subject of at most \
-             72 characters in the imperative mood, and, only where the reason is not plain from \
-             the subject, an empty line and a body that says why."
-        }
+        CommitStyle::Plain => commit::RULES,
         CommitStyle::Conventional => {
             "You write git commit messages as Conventional Commits. Answer with the message \
              alone: a subject `type(scope): description` of at most 72 characters with a type \

@@ -1,0 +1,56 @@
+// Tandem's MCP server, for VS Code's own MCP support: the same program, started by VS Code.
+
+import * as vscode from 'vscode';
+
+import type { Key } from './key';
+import { withKey } from './process';
+import type { Server } from './server';
+
+export class McpServer
+  implements vscode.Disposable, vscode.McpServerDefinitionProvider<vscode.McpStdioServerDefinition>
+{
+  readonly #changed = new vscode.EventEmitter<void>();
+  readonly onDidChangeMcpServerDefinitions = this.#changed.event;
+  readonly #registered: vscode.Disposable;
+
+  constructor(
+    private readonly server: Server,
+    private readonly key: Key,
+  ) {
+    // When all is there: VS Code asks at once.
+    this.#registered = vscode.lm.registerMcpServerDefinitionProvider('tandem', this);
+  }
+
+  dispose(): void {
+    this.#registered.dispose();
+    this.#changed.dispose();
+  }
+
+  /** Has VS Code ask again: the program or the key is another. */
+  refresh(): void {
+    this.#changed.fire();
+  }
+
+  async provideMcpServerDefinitions(): Promise<vscode.McpStdioServerDefinition[]> {
+    try {
+      const { path, version } = await this.server.program();
+      const definition = new vscode.McpStdioServerDefinition('Tandem', path, ['mcp'], {}, version);
+      const folder = this.server.folder();
+      if (folder !== undefined) {
+        definition.cwd = vscode.Uri.file(folder);
+      }
+      return [definition];
+    } catch {
+      // The user is told of a program that is missing when the language server is started.
+      return [];
+    }
+  }
+
+  /** Called when the server is about to be started; only then is the key looked at. */
+  async resolveMcpServerDefinition(
+    definition: vscode.McpStdioServerDefinition,
+  ): Promise<vscode.McpStdioServerDefinition> {
+    definition.env = { ...withKey({}, await this.key.get()) } as Record<string, string>;
+    return definition;
+  }
+}
