@@ -10,8 +10,8 @@ local count = 0
 
 --- Starts one with the plugin.
 ---@param options { setup?: string, program?: string, arguments?: string[], daemon?: boolean,
----   no_program?: boolean, loaded?: 'pack'|'late' } `loaded`: by Neovim's own packages, or after the start
----   as plugin managers do it.
+---   no_program?: boolean, loaded?: 'pack'|'late'|'lazy' } `loaded`: by Neovim's own packages, after the
+---   start as plugin managers do it, or by lazy.nvim itself.
 function M.new(options)
   count = count + 1
   local home = ('%s/%d'):format(vim.env.WORK_FOLDER, count)
@@ -42,6 +42,15 @@ function M.new(options)
     local start = home .. '/.local/share/nvim/site/pack/tandem/start'
     vim.fn.mkdir(start, 'p')
     assert(vim.uv.fs_symlink(vim.env.PLUGIN_UNDER_TEST, start .. '/tandem'))
+  elseif options.loaded == 'lazy' then
+    vim.fn.mkdir(home .. '/.config/nvim', 'p')
+    vim.fn.writefile({
+      ('vim.opt.rtp:prepend(%q)'):format(vim.env.LAZY_NVIM),
+      ("require('lazy').setup({ { dir = %q, opts = %s } })"):format(
+        vim.env.PLUGIN_UNDER_TEST,
+        options.setup or 'nil'
+      ),
+    }, home .. '/.config/nvim/init.lua')
   else
     table.insert(cmd, '--clean')
   end

@@ -224,8 +224,8 @@ while True:
     eq(#editor:messages(), 1, 'messages')
   end)
 
-  -- Neovim 0.10 tells nobody that it cannot read what comes.
-  local tells = vim.fn.has('nvim-0.11') == 1
+  -- Before 0.12 Neovim tells nobody that it cannot read what comes.
+  local tells = vim.fn.has('nvim-0.12') == 1
   test('a program that is no server is told once', {
     setup = tells and '{}' or '{ answer_ms = 50 }',
     program = "#!/bin/sh\nprintf 'hello\\r\\n\\r\\n'\nexec sleep 60",
@@ -238,7 +238,8 @@ while True:
     eq(#editor:messages(), 1, 'messages')
   end)
 
-  for _, loaded in ipairs({ 'pack', 'late' }) do
+  local managers = vim.env.LAZY_NVIM and { 'pack', 'late', 'lazy' } or { 'pack', 'late' }
+  for _, loaded in ipairs(managers) do
     test('it works when loaded: ' .. loaded, {
       arguments = { '--scripted-answer', 'answer(1)' },
       loaded = loaded,
@@ -246,6 +247,20 @@ while True:
       editor:open_attached('a.py', { 'import os', '' })
       editor:keys('Gox = ')
       eq(ghost(editor), 'answer(1)', 'ghost')
+      eq(editor:messages(), {}, 'messages')
+    end)
+  end
+
+  if vim.env.LAZY_NVIM then
+    test('lazy.nvim passes its opts on', {
+      arguments = { '--scripted-answer', 'answer(1)' },
+      loaded = 'lazy',
+      setup = "{ ghost_text = 'own' }",
+    }, function(editor)
+      editor:open_attached('a.py', { 'import os', '' })
+      editor:keys('Gox = ')
+      eq(ghost(editor), 'answer(1)', 'ghost')
+      eq(editor:drawn_by(), 'tandem', 'drawn by')
       eq(editor:messages(), {}, 'messages')
     end)
   end
