@@ -156,9 +156,11 @@ def status(machine: Machine) -> tuple[Terminal, str]:
     terminal = machine.starts(["tandem", "status", "--watch"], 112, 20)
     shell_line(terminal, "tandem status --watch")
     terminal.wait_for("session")
-    for editor in editors:
-        editor.type("count")
-    terminal.wait_for("session")
+    for word in ("count", ": int", " = 1) -> None:"):
+        for editor in editors:
+            editor.type(word)
+            editor.wait_for(word)
+    terminal.wait_for("2 sessions")
     terminal.screen.cursor.hidden = True
     return terminal, "tandem status --watch"
 

@@ -10,8 +10,8 @@ local count = 0
 
 --- Starts one with the plugin.
 ---@param options { setup?: string, program?: string, arguments?: string[], daemon?: boolean,
----   no_program?: boolean, loaded?: 'pack'|'late'|'lazy' } `loaded`: by Neovim's own packages, after the
----   start as plugin managers do it, or by lazy.nvim itself.
+---   no_program?: boolean, loaded?: 'pack'|'late'|'lazy'|'never' } `loaded`: by Neovim's own packages,
+---   after the start as plugin managers do it, by lazy.nvim itself, or not at all.
 function M.new(options)
   count = count + 1
   local home = ('%s/%d'):format(vim.env.WORK_FOLDER, count)

@@ -178,4 +178,30 @@ return function(test)
       return editor:text()[2] == '    x = alpha(beta)'
     end)
   end)
+
+  if NATIVE then
+    test("README's lines for Neovim 0.12 do without the plugin", {
+      arguments = { '--scripted-answer', TEXT },
+      loaded = 'never',
+    }, function(editor)
+      local readme = table.concat(vim.fn.readfile(vim.env.PLUGIN_UNDER_TEST .. '/../../README.md'), '\n')
+      local lines
+      for block in readme:gmatch('```lua\n(.-)\n```') do
+        if block:find('vim.lsp.inline_completion.enable(true)', 1, true) then
+          lines = block
+        end
+      end
+      assert(lines, 'README has no block with vim.lsp.inline_completion.enable(true)')
+      editor:lua(lines)
+      editor:open_attached('a.py', { 'import os', '' })
+      editor:keys('Gox = ')
+      editor:wait('a ghost', function()
+        return editor:ghost() == TEXT
+      end)
+      editor:keys('<C-l>')
+      editor:wait('the text', function()
+        return vim.deep_equal(editor:text(), { 'import os', '', 'x = alpha(beta)', '    gamma = 1' })
+      end)
+    end)
+  end
 end
