@@ -34,21 +34,21 @@ def saved(terminal: Terminal, person: Person) -> str:
 def test_completion_at_point_puts_both_lines_in(emacs, person: Person) -> None:
     configuration = recipe("Emacs with Eglot", "elisp")
     terminal = emacs(configuration.split(";;")[0])
-    terminal.type("x = ")
-    terminal.wait_for("x =")
+    terminal.type("ä = ")
+    terminal.wait_for("ä =")
     terminal.type(META_TAB)
     terminal.wait_for("gamma = 1")
-    assert saved(terminal, person) == f"import os\nx = {SUGGESTED}\n"
+    assert saved(terminal, person) == f"import os\nä = {SUGGESTED}\n"
 
 
 def test_completion_at_point_completes_the_word(emacs, person: Person) -> None:
-    person.installs("pha(beta)")
+    person.installs("ève(beta)")
     terminal = emacs(recipe("Emacs with Eglot", "elisp").split(";;")[0])
-    terminal.type("al")
-    terminal.wait_for("al\n")
+    terminal.type("él")
+    terminal.wait_for("él\n")
     terminal.type(META_TAB)
-    terminal.wait_for("alpha(beta)")
-    assert saved(terminal, person) == "import os\nalpha(beta)\n"
+    terminal.wait_for("élève(beta)")
+    assert saved(terminal, person) == "import os\nélève(beta)\n"
 
 
 def test_ghost_text_appears_and_tab_accepts_it(emacs, person: Person) -> None:
