@@ -8,6 +8,9 @@ from terminal import Terminal
 
 ESCAPE, TAB, ENTER, CONTROL_X = "\x1b", "\t", "\r", "\x18"
 
+# More than a slow machine needs: each takes a second.
+ATTEMPTS = 60
+
 
 @pytest.fixture
 def helix(person: Person, unpacked: Callable[[str], list[str]]) -> Callable[[], Terminal]:
@@ -64,7 +67,15 @@ def test_it_stands_beside_what_the_languages_own_server_offers(helix, person: Pe
     person.installs("th.join(here)")
     terminal = helix()
     terminal.type("os.pa")
-    menu = terminal.wait_for(lambda text: "path.join(here)" in text and "pathsep" in text)
+    menu = terminal.wait_for("path.join(here)")
+    # The language's server may still be starting, and Helix 25.01 then shows the other's answer only.
+    for _ in range(ATTEMPTS):
+        if "pathsep" in menu:
+            break
+        terminal.type(ESCAPE)
+        terminal.wait_for("NOR")
+        terminal.type(f"A{CONTROL_X}")
+        menu = terminal.wait_for("path.join(here)")
     below = menu.splitlines()[2:-2]
     entries = [line.strip("~ ").split()[0] for line in below if line.strip("~ ")]
     assert entries[0] == "path.join(here)", "the server that is named last does not come first"
