@@ -44,10 +44,6 @@ class Machine:
             "HOME": str(home),
             "LANG": "C.UTF-8",
             "COLORTERM": "truecolor",
-            # Any key will do, for nothing is sent: completions as one types are not Claude's unless they are
-            # allowed to be, and nobody listens at that address.
-            "ANTHROPIC_API_KEY": "sk-ant-none",
-            "ANTHROPIC_BASE_URL": "http://127.0.0.1:9",
         }
 
     def starts(self, command: Sequence[str], columns: int, lines: int, folder: Path | None = None) -> Terminal:
@@ -114,7 +110,6 @@ def complete(machine: Machine) -> tuple[Terminal, str]:
 
 def doctor(machine: Machine) -> tuple[Terminal, str]:
     """What doctor finds where nothing is set up."""
-    del machine.environment["ANTHROPIC_API_KEY"]
     terminal = machine.starts(["tandem", "doctor"], 120, 50)
     shell_line(terminal, "tandem doctor")
     terminal.wait_for_end()
@@ -152,6 +147,10 @@ def checkhealth(machine: Machine) -> tuple[Terminal, str]:
 
 def status(machine: Machine) -> tuple[Terminal, str]:
     """The daemon while two editors use it."""
+    # Any key will do, for nothing is sent: completions as one types are not Claude's unless they are allowed
+    # to be, and nobody listens at that address.
+    machine.environment["ANTHROPIC_API_KEY"] = "sk-ant-none"
+    machine.environment["ANTHROPIC_BASE_URL"] = "http://127.0.0.1:9"
     editors = [typed_until_ghost(machine, 80, 16) for _ in range(2)]
     terminal = machine.starts(["tandem", "status", "--watch"], 112, 20)
     shell_line(terminal, "tandem status --watch")
