@@ -18,8 +18,6 @@ export interface ClientParts {
   readonly connect: Extract<ServerOptions, () => unknown>;
   /** The settings for the server. */
   readonly settings: () => unknown;
-  /** What came was not the protocol. */
-  readonly garbled: () => void;
 }
 
 /** Documents that are helped with: those on this machine, and new ones. */
@@ -63,13 +61,8 @@ function options(parts: ClientParts): LanguageClientOptions {
     // Without this, the client shows the error of a failed start.
     initializationFailedHandler: () => false,
     errorHandler: {
-      error: (_, message) => {
-        // An error of writing has the message with it, and the end of the server follows.
-        if (message === undefined) {
-          parts.garbled();
-        }
-        return { action: ErrorAction.Continue, handled: true };
-      },
+      // Of reading, the server's owner hears itself; after one of writing, the server's end follows.
+      error: () => ({ action: ErrorAction.Continue, handled: true }),
       // The supervisor starts servers, each with a client of its own.
       closed: () => ({ action: CloseAction.DoNotRestart, handled: true }),
     },

@@ -5,6 +5,7 @@ import * as vscode from 'vscode';
 import { act, ACTIONS } from './actions';
 import { writeCommitMessage } from './commit';
 import { showMenu, toggleLanguage, toggleLocalOnly } from './controls';
+import { showDaemonLog } from './daemonLog';
 import { doctor } from './doctor';
 import { Key } from './key';
 import { McpServer } from './mcp';
@@ -72,6 +73,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     'tandem.showLog': () => {
       log.show();
     },
+    'tandem.showDaemonLog': () => showDaemonLog(server),
     'tandem.openSettings': () =>
       vscode.commands.executeCommand(
         'workbench.action.openSettings',

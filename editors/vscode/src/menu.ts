@@ -55,7 +55,12 @@ export function entries(situation: Situation): Entry[] {
       detail: 'Tries every backend; each failure ends with the next step',
       command: 'tandem.doctor',
     },
-    { label: '$(output) Logs', command: 'tandem.showLog' },
+    { label: '$(output) Log of this window', command: 'tandem.showLog' },
+    {
+      label: '$(output) Log of the daemon',
+      detail: 'It holds the models for all windows',
+      command: 'tandem.showDaemonLog',
+    },
     { label: '$(debug-restart) Restart', command: 'tandem.restart' },
     situation.hasKey
       ? { label: '$(key) Remove the Claude API key', command: 'tandem.removeApiKey' }

@@ -53,10 +53,11 @@ export function notRunnable(program: string, why: string): Problem {
 
 export function notTandem(program: string, said: string): Problem {
   const first = said.trim().split('\n', 1)[0]?.slice(0, 60) ?? '';
+  const words = first === '' ? 'nothing' : `"${first}"`;
   return {
     key: 'not-tandem',
     severity: 'error',
-    message: `"${program}" is not Tandem: asked for its version, it said "${first}". Set "tandem.path" to the program; then restart Tandem.`,
+    message: `"${program}" is not Tandem: asked for its version, it said ${words}. Set "tandem.path" to the program; then restart Tandem.`,
     steps: ['settings', 'restart'],
   };
 }

@@ -2,8 +2,14 @@
 
 import { spawn, type ChildProcess } from 'node:child_process';
 import { homedir } from 'node:os';
+import { createInterface } from 'node:readline';
 
 import * as vscode from 'vscode';
+import {
+  ResponseError,
+  StreamMessageReader,
+  StreamMessageWriter,
+} from 'vscode-languageclient/node';
 
 import { find } from './binary';
 import { TandemClient } from './client';
@@ -173,21 +179,28 @@ export class Server implements vscode.Disposable {
     child.once('error', ({ message }) => {
       end({ how: message, problem: problems.notRunnable(program.path, message) });
     });
+    let refusal: string | undefined;
     child.once('exit', (code, signal) => {
-      end({ how: ending(code, signal) });
+      end({ how: refusal ?? ending(code, signal) });
     });
     // A server that ended takes no more messages; its end is told by `exit`.
     child.stdin.on('error', (error) => {
       this.parts.log.debug(`the server's input: ${error.message}`);
     });
+    const reader = new StreamMessageReader(child.stdout);
+    reader.onError(({ message }) => {
+      this.parts.log.error(`the server's output: ${message}`);
+      end({ how: 'not the protocol', problem: problems.notProtocol(program.path) });
+      child.kill();
+    });
+    // What the server logs has its own levels in it.
+    createInterface({ input: child.stderr }).on('line', (line) => {
+      this.parts.log.info(line);
+    });
     const client = new TandemClient({
       log: this.parts.log,
       settings: this.parts.settings,
-      connect: () => Promise.resolve(child),
-      garbled: () => {
-        end({ how: 'not the protocol', problem: problems.notProtocol(program.path) });
-        child.kill();
-      },
+      connect: () => Promise.resolve({ reader, writer: new StreamMessageWriter(child.stdin) }),
     });
     client.onNotification('tandem/status', (status: Status) => {
       if (this.#client === client) {
@@ -196,8 +209,13 @@ export class Server implements vscode.Disposable {
       }
     });
     this.#client = client;
+    const ready = client.start().catch((error: unknown) => {
+      // It is ended for that, and the signal would say nothing.
+      refusal = error instanceof ResponseError ? `it refused: ${error.message}` : undefined;
+      throw error;
+    });
     return {
-      ready: client.start(),
+      ready,
       ended,
       stop: () => stop(client, child),
     };

@@ -35,7 +35,14 @@ export class StatusItem implements vscode.Disposable {
     this.#item.backgroundColor =
       colour && new vscode.ThemeColor(`statusBarItem.${colour}Background`);
     const tooltip = new vscode.MarkdownString('**Tandem**\n\n');
-    for (const { name, text } of describe(phase, status)) {
+    const told = describe(phase, status);
+    this.#item.accessibilityInformation = {
+      label: ['Tandem', ...told.map(({ name, text }) => (name ? `${name}: ${text}` : text))].join(
+        '. ',
+      ),
+      role: 'button',
+    };
+    for (const { name, text } of told) {
       if (name !== undefined) {
         tooltip.appendMarkdown(`${name}: `);
       }
