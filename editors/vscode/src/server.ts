@@ -101,20 +101,12 @@ export class Server implements vscode.Disposable {
     this.#changed.dispose();
   }
 
-  /** Sends a request, or rejects if no server runs. */
-  async request<T>(method: string, params: unknown, token?: vscode.CancellationToken): Promise<T> {
+  /** Runs a command of the server; rejects if none runs. */
+  async execute<T>(command: string, ...args: unknown[]): Promise<T> {
     if (this.#client === undefined || this.phase !== 'running') {
       throw new Trouble(problems.notRunning());
     }
-    // A token that is not there would count as a parameter.
-    return token === undefined
-      ? this.#client.sendRequest<T>(method, params)
-      : this.#client.sendRequest<T>(method, params, token);
-  }
-
-  /** Runs a command of the server. */
-  execute<T>(command: string, ...args: unknown[]): Promise<T> {
-    return this.request('workspace/executeCommand', { command, arguments: args });
+    return this.#client.sendRequest<T>('workspace/executeCommand', { command, arguments: args });
   }
 
   /** Where processes are started: a folder of the workspace, as a terminal would be. */
@@ -192,6 +184,7 @@ export class Server implements vscode.Disposable {
       this.parts.log.error(`the server's output: ${message}`);
       end({ how: 'not the protocol', problem: problems.notProtocol(program.path) });
       child.kill();
+      void endWithin(child, STOP_MS);
     });
     // What the server logs has its own levels in it.
     createInterface({ input: child.stderr }).on('line', (line) => {

@@ -49,8 +49,10 @@ const RESTARTS = 4;
 /** The pause before the first of them; each is twice the one before. */
 const FIRST_PAUSE_MS = 1000;
 
-/** How long a server may take to answer at its start before the user is told. A model is loaded
- * after that, so this is far more than a slow machine needs. */
+/**
+ * How long a server may take to answer at its start before the user is told. A model is loaded
+ * after that, so this is far more than a slow machine needs.
+ */
 const ANSWER_MS = 15_000;
 
 export class Supervisor {
@@ -112,7 +114,8 @@ export class Supervisor {
       return;
     }
     if (era !== this.#era) {
-      // Stopped while it was being started.
+      // Stopped while it was being started: nobody wants to hear how it went.
+      run.ready.catch(() => undefined);
       await run.stop();
       return;
     }

@@ -222,6 +222,8 @@ test('a stop while it is being started ends what comes of it', async () => {
   await settle();
   assert.equal(world.run.stopped, 1);
   assert.equal(world.supervisor.phase, 'stopped');
+  // The test runner fails on a rejection that nobody looks after.
+  world.run.refuse(new Error('stopped'));
   await world.pass(60_000);
   assert.deepEqual(world.told, []);
 });
