@@ -14,6 +14,9 @@ CELL_WIDTH = 8.4
 LINE_HEIGHT = 18
 FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace"
 
+# Neovim's health reports are full of it, and few monospaced fonts have it.
+TICK = "\N{WHITE HEAVY CHECK MARK}"
+
 MARGIN = 12
 TITLE_HEIGHT = 32
 TITLE_COLOUR = "#8b949e"
@@ -85,12 +88,33 @@ def line(row: list[Char], y: int, background: str) -> Iterator[str]:
                 f'<rect x="{number(start * CELL_WIDTH)}" y="{y * LINE_HEIGHT}"'
                 f' width="{number((end - start) * CELL_WIDTH)}" height="{LINE_HEIGHT}" fill="{colour}"/>'
             )
+    for x, cell in enumerate(row):
+        if cell.data == TICK:
+            yield tick(x, y)
+    letters = [letter(cell, before) for cell, before in zip(row, [None, *row])]
     for start, end in runs([style(cell) for cell in row]):
-        for first, word in words("".join(cell.data for cell in row[start:end])):
+        for first, word in words("".join(letters[start:end])):
             yield (
                 f'<text x="{number((start + first) * CELL_WIDTH)}" y="{y * LINE_HEIGHT + FONT_SIZE - 1}"'
                 f' textLength="{number(len(word) * CELL_WIDTH)}" {style(row[start])}>{escape(word, False)}</text>'
             )
+
+
+def letter(cell: Char, before: Char | None) -> str:
+    """What is written in a cell. The second one of a wide character is empty on pyte's screen; here it takes
+    its place, and none on the picture."""
+    if cell.data == TICK or (cell.data == "" and before and before.data == TICK):
+        return " "
+    return cell.data or "\N{ZERO WIDTH SPACE}"
+
+
+def tick(x: int, y: int) -> str:
+    """A white tick on green, two cells wide."""
+    left, top = x * CELL_WIDTH, y * LINE_HEIGHT
+    return (
+        f'<rect x="{number(left + 1.5)}" y="{number(top + 2.5)}" width="13" height="13" rx="2" fill="#3fa650"/>'
+        f'<path d="M{number(left + 4.5)} {number(top + 9)}l2.5 3 5-6" fill="none" stroke="#fff" stroke-width="2"/>'
+    )
 
 
 def runs(values: list[str]) -> Iterator[tuple[int, int]]:

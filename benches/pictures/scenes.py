@@ -137,7 +137,7 @@ def typed_until_ghost(machine: Machine, columns: int, lines: int) -> Terminal:
 
 def checkhealth(machine: Machine) -> tuple[Terminal, str]:
     """`:checkhealth tandem` in Neovim, with a daemon that has answered."""
-    terminal = typed_until_ghost(machine, 100, 22)
+    terminal = typed_until_ghost(machine, 92, 15)
     terminal.type("\x1b")
     terminal.wait_for(lambda text: "INSERT" not in text)
     terminal.type(":checkhealth tandem\r")

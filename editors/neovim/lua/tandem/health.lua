@@ -79,9 +79,9 @@ local function check_clients()
   for _, client in ipairs(clients) do
     local buffers = vim.tbl_count(client.attached_buffers or {})
     vim.health.ok(
-      ('Client %d is attached to %d buffers, root %s'):format(
+      ('Client %d is attached to %s, root %s'):format(
         client.id,
-        buffers,
+        buffers == 1 and '1 buffer' or ('%d buffers'):format(buffers),
         client.config.root_dir or 'none'
       )
     )
