@@ -3,7 +3,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 
 /** Two busy cores may need this long for anything that a person would call prompt. */
-export const LIMIT_MS = 60_000;
+export const LIMIT_MS = 120_000;
 
 /** Looks again and again until `look` gives something; says `what` did not come if it never does. */
 export async function until<T>(

@@ -68,7 +68,7 @@ export class VsCode {
   /** Starts VS Code and opens the folder. */
   static async open(setup: Setup, window: Window = WINDOW): Promise<VsCode> {
     const home = await Home.make(setup);
-    const server = new LocalServer(join(WORK, 'bin/node'), codeServer(home), home.environment);
+    const { server, address } = await serve(home);
     const browser = await chromium.launch({
       executablePath: join(WORK, 'bin/chromium'),
       args: ['--no-sandbox'],
@@ -83,7 +83,7 @@ export class VsCode {
     page.setDefaultTimeout(LIMIT_MS);
     const code = new VsCode(home, page, browser, server);
     try {
-      await page.goto(`${await server.address()}/?folder=${home.folder}`);
+      await page.goto(`${address}/?folder=${home.folder}`);
       await page.locator('.explorer-folders-view .monaco-list-row').first().waitFor();
     } catch (error) {
       await code.keep('start of VS Code');
@@ -103,18 +103,25 @@ export class VsCode {
   /** Opens a file of the folder, with the cursor behind a line's last character. */
   async show(file: string, line = 1): Promise<void> {
     await this.page.keyboard.press('Control+P');
-    await this.page.locator('.quick-input-widget input').fill(`${file}:${line}`);
+    await this.page.locator('.quick-input-widget input').first().fill(`${file}:${line}`);
     await this.rows.filter({ hasText: file }).first().waitFor();
     await this.page.keyboard.press('Enter');
     await this.page.locator(`.tab.active[data-resource-name="${basename(file)}"]`).waitFor();
-    await this.page.locator('.editor-instance .monaco-editor.focused').waitFor();
+    await this.focus();
     await this.page.keyboard.press('End');
   }
 
   /** Puts the focus into the editor, the cursor where it was. */
   async focus(): Promise<void> {
-    await this.page.keyboard.press('Control+1');
-    await this.page.locator('.editor-instance .monaco-editor.focused').waitFor();
+    await until('the focus is in the editor', async () => {
+      // A list that closes gives the focus back to what had it, which may come later than this key.
+      await this.page.keyboard.press('Control+1');
+      return this.page
+        .locator('.editor-instance .monaco-editor.focused')
+        .waitFor({ timeout: 1000 })
+        .then(() => true)
+        .catch(() => false);
+    });
   }
 
   /** Types, key by key. */
@@ -140,21 +147,24 @@ export class VsCode {
         return false;
       }
     });
-    return plain((await ghost.textContent()) ?? '');
+    // Coloured as code, it is in pieces.
+    return plain((await this.ghost.allTextContents()).join(''));
   }
 
   /** Runs a command by its title, as the command palette has it. */
   async command(title: string): Promise<void> {
     await this.page.keyboard.press('F1');
-    await this.page.locator('.quick-input-widget input').fill(`>${title}`);
+    await this.page.locator('.quick-input-widget input').first().fill(`>${title}`);
     await this.rows.filter({ hasText: title }).first().click();
   }
 
-  /** Answers the question in the box at the top. */
-  async answer(text: string): Promise<void> {
-    await this.page.locator('.quick-input-widget .quick-input-message').waitFor();
-    await this.page.locator('.quick-input-widget input').fill(text);
+  /** Answers what is asked under this title in the box at the top. */
+  async answer(title: string, text: string): Promise<void> {
+    const box = this.page.locator('.quick-input-widget').filter({ hasText: title });
+    await box.waitFor();
+    await box.locator('input').first().fill(text);
     await this.page.keyboard.press('Enter');
+    await box.waitFor({ state: 'hidden' });
   }
 
   /** Says in VS Code's settings where the program is. */
@@ -210,6 +220,21 @@ export class VsCode {
 /** Text as it is in a document; on the screen its blanks do not break. */
 export function plain(shown: string): string {
   return shown.replaceAll('\u00a0', ' ');
+}
+
+/** Starts code-server, which gives a process of its own ten seconds, and ends where that is too little. */
+async function serve(home: Home): Promise<{ server: LocalServer; address: string }> {
+  for (let tries = 1; ; tries += 1) {
+    const server = new LocalServer(join(WORK, 'bin/node'), codeServer(home), home.environment);
+    try {
+      return { server, address: await server.address() };
+    } catch (error) {
+      await server.stop();
+      if (tries === 3 || !server.said.includes('error timed out')) {
+        throw error;
+      }
+    }
+  }
 }
 
 function codeServer(home: Home): string[] {
