@@ -35,9 +35,12 @@ NOT_DRAWN = re.compile(
 )
 CUT_SEQUENCE = re.compile(r"\x1b(?:[P_X^\]](?:(?!\x1b\\|\x07).)*|\[[0-9;:<=>? -/]*)?\Z", re.DOTALL)
 
-# What xterm answers when it is asked what it is, where its cursor stands, and for colours that it keeps
-# to itself. Programs that ask wait for the first.
+# A program that asks the terminal what it is may wait for the answer; whatever else it asks, such as for
+# colours, xterm need not answer.
 ATTRIBUTES_ASKED = re.compile(r"\x1b\[0?c")
+
+# Select Graphic Rendition, with its parameters.
+STYLE = re.compile(r"\x1b\[([0-9;:]*)m")
 
 # Steady and blinking block, underline and bar, from 0 to 6.
 CURSOR_SHAPES = re.compile(r"\x1b\[([0-6]) q")
@@ -113,12 +116,6 @@ class Terminal:
             os.kill(self._pid, signal.SIGKILL)
         self._reap()
 
-    def __enter__(self) -> "Terminal":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _reap(self) -> int:
         _, status = os.waitpid(self._pid, 0)
         self._pid = 0
@@ -153,10 +150,6 @@ class Terminal:
         for _ in ATTRIBUTES_ASKED.findall(text):
             os.write(self._fd, b"\x1b[?62;22c")
         self._stream.feed(styled(ATTRIBUTES_ASKED.sub("", NOT_DRAWN.sub("", text))))
-
-
-# Select Graphic Rendition, with its parameters.
-STYLE = re.compile(r"\x1b\[([0-9;:]*)m")
 
 
 def styled(text: str) -> str:

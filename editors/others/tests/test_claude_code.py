@@ -22,7 +22,7 @@ class Model(BaseHTTPRequestHandler):
 
     server: "Server"
 
-    def do_POST(self) -> None:  # noqa: N802, the name is http.server's
+    def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append(asked)
         has_tool = any(tool["name"] == TOOL for tool in asked.get("tools", []))
@@ -31,7 +31,9 @@ class Model(BaseHTTPRequestHandler):
             delta = {"type": "input_json_delta", "partial_json": json.dumps(TOOL_INPUT)}
             reason = "tool_use"
         else:
-            block, delta, reason = {"type": "text", "text": ""}, {"type": "text_delta", "text": "So be it."}, "end_turn"
+            block = {"type": "text", "text": ""}
+            delta = {"type": "text_delta", "text": "So be it."}
+            reason = "end_turn"
         usage = {"input_tokens": 1, "output_tokens": 1}
         message = {
             "id": "msg_1", "type": "message", "role": "assistant", "model": asked.get("model"), "content": [],
