@@ -127,12 +127,12 @@ pub enum Command {
     /// Look at the configuration, or start one
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Tell a program of Tandem, in that program's configuration
+    /// Put Tandem into an editor or a host
     #[command(subcommand)]
-    Install(HostCommand),
+    Install(InstallCommand),
     /// Take that back
     #[command(subcommand)]
-    Uninstall(HostCommand),
+    Uninstall(UninstallCommand),
     /// Print or write JSON Schemas: of the configuration and of every MCP tool
     Schema {
         /// One schema by its name; without it, the names
@@ -313,11 +313,26 @@ pub enum ConfigCommand {
     Path,
 }
 
-/// `tandem install` and `tandem uninstall`.
+/// `tandem install`.
 #[derive(Debug, Subcommand)]
-pub enum HostCommand {
+pub enum InstallCommand {
     /// The entry `tandem` among the MCP servers of Claude Desktop
     ClaudeDesktop(EditArgs),
+    /// The plugin, where Neovim finds it without a plugin manager
+    Neovim(PluginArgs),
+    /// The extension, and in its settings where this program is, unless that is on PATH
+    Vscode(InstallExtensionArgs),
+}
+
+/// `tandem uninstall`.
+#[derive(Debug, Subcommand)]
+pub enum UninstallCommand {
+    /// The entry `tandem` among the MCP servers of Claude Desktop
+    ClaudeDesktop(EditArgs),
+    /// The plugin, as far as `tandem install neovim` put it there
+    Neovim(PluginArgs),
+    /// The extension, and the setting that tells it where this program is
+    Vscode(ExtensionArgs),
 }
 
 /// How another program's configuration is edited.
@@ -327,6 +342,43 @@ pub struct EditArgs {
     #[arg(long, value_name = "PATH")]
     pub file: Option<PathBuf>,
     /// Print what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Where Neovim's plugin goes.
+#[derive(Debug, Args)]
+pub struct PluginArgs {
+    /// The plugin's own folder [default: site/pack/tandem/start/tandem in Neovim's data folder]
+    #[arg(long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// Print what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `tandem install vscode`.
+#[derive(Debug, Args)]
+pub struct InstallExtensionArgs {
+    /// The packaged extension [default: tandem.vsix beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub vsix: Option<PathBuf>,
+    /// Where it goes.
+    #[command(flatten)]
+    pub extension: ExtensionArgs,
+}
+
+/// Which VS Code an extension goes into.
+#[derive(Debug, Args)]
+pub struct ExtensionArgs {
+    /// The command that VS Code, or a program like it, is started with [default: the first there is of
+    /// code, code-insiders, codium, cursor, code-server]
+    #[arg(long, value_name = "COMMAND")]
+    pub program: Option<PathBuf>,
+    /// The settings to edit instead of the user's own
+    #[arg(long, value_name = "PATH")]
+    pub file: Option<PathBuf>,
+    /// Print what would be run and what would change, and do neither
     #[arg(long)]
     pub dry_run: bool,
 }

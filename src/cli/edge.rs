@@ -95,6 +95,26 @@ impl Surroundings {
         self.config_folder.clone()
     }
 
+    /// The environment as other programs may have it: without keys and tokens, and what is ours.
+    pub fn without_secrets(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+        let is_secret = |name: &OsStr| {
+            let name = name.to_string_lossy();
+            ["ANTHROPIC_", "HF_TOKEN", "TANDEM_"]
+                .iter()
+                .any(|begin| name.starts_with(begin))
+        };
+        self.variables
+            .iter()
+            .map(|(name, value)| (name.as_os_str(), value.as_os_str()))
+            .filter(move |(name, _)| !is_secret(name))
+    }
+
+    /// The full path of a program: found on `PATH` by its name, or named by a path.
+    #[must_use]
+    pub fn program(&self, name: impl AsRef<OsStr>) -> Option<PathBuf> {
+        which::which_in(name, self.variable("PATH"), &self.folder).ok()
+    }
+
     /// The levels that are known at the start: flags, environment, the user's own file. A mistake in
     /// the latter two is among the levels' problems.
     ///
@@ -166,7 +186,9 @@ impl Surroundings {
         HubEnvironment::read(variable, self.home.as_deref())
     }
 
-    fn variable(&self, wanted: &str) -> Option<&OsStr> {
+    /// What a variable of the environment holds.
+    #[must_use]
+    pub fn variable(&self, wanted: &str) -> Option<&OsStr> {
         let mut variables = self.variables.iter();
         let found = variables.find(|(name, _)| name == wanted);
         found.map(|(_, value)| value.as_os_str())

@@ -124,8 +124,8 @@ fn dispatch(cli: Cli, surroundings: &Surroundings) -> Result<Exit, Failure> {
             (Some(name), None) => schemas::print(&name),
             (None, None) => schemas::list(),
         },
-        Some(Command::Install(host)) => install::install(surroundings, &host),
-        Some(Command::Uninstall(host)) => install::uninstall(surroundings, &host),
+        Some(Command::Install(into)) => install::install(surroundings, &into),
+        Some(Command::Uninstall(from)) => install::uninstall(surroundings, &from),
         Some(Command::Completions { shell }) => completions(shell),
     }
 }

@@ -10,9 +10,13 @@ pub const FILE_VARIABLE: &str = "TANDEM_CONFIG";
 /// What a variable of ours begins with.
 const PREFIX: &str = "TANDEM_";
 
+/// What an MCP bundle's manifest holds for a value that its user did not give; hosts may pass it on as
+/// it is.
+const PLACEHOLDER: &str = "${user_config.";
+
 /// Reads `ANTHROPIC_API_KEY`, `ANTHROPIC_BASE_URL` and, for every key of the user's own file, the
 /// variable named after it: `completion.max_tokens` is `TANDEM_COMPLETION_MAX_TOKENS`. Variables that
-/// hold nothing are as good as unset. Highest first.
+/// hold nothing are as good as unset, and so are those that hold a bundle's placeholder. Highest first.
 ///
 /// # Errors
 /// An unknown variable that begins with `TANDEM_`, or a value that does not fit its key.
@@ -23,7 +27,7 @@ pub fn from_environment(
     let mut anthropic = Vec::new();
     let mut known: Option<Vec<(String, String)>> = None;
     for (name, value) in variables {
-        if value.trim().is_empty() || name == FILE_VARIABLE {
+        if value.trim().is_empty() || value.starts_with(PLACEHOLDER) || name == FILE_VARIABLE {
             continue;
         }
         let claude = match name.as_str() {

@@ -10,8 +10,9 @@ local count = 0
 
 --- Starts one with the plugin.
 ---@param options { setup?: string, program?: string, arguments?: string[], daemon?: boolean,
----   no_program?: boolean, loaded?: 'pack'|'late'|'lazy'|'never' } `loaded`: by Neovim's own packages,
----   after the start as plugin managers do it, by lazy.nvim itself, or not at all.
+---   no_program?: boolean, loaded?: 'pack'|'installed'|'late'|'lazy'|'never' } `loaded`: by Neovim's own
+---   packages, as `tandem install neovim` does it, after the start as plugin managers do it, by lazy.nvim
+---   itself, or not at all.
 function M.new(options)
   count = count + 1
   local home = ('%s/%d'):format(vim.env.WORK_FOLDER, count)
@@ -51,6 +52,12 @@ function M.new(options)
         options.setup or 'nil'
       ),
     }, home .. '/.config/nvim/init.lua')
+  elseif options.loaded == 'installed' then
+    vim.fn.mkdir(home .. '/.local/share/nvim', 'p')
+    local done = vim.system({
+      'env', '-i', 'HOME=' .. home, 'PATH=/usr/bin:/bin', vim.env.TANDEM_BIN, 'install', 'neovim',
+    }):wait(LIMIT_MS)
+    assert(done.code == 0, done.stderr)
   else
     table.insert(cmd, '--clean')
   end

@@ -265,6 +265,17 @@ while True:
     end)
   end
 
+  test('it works when its own program installed it, which is not on PATH', {
+    no_program = true,
+    loaded = 'installed',
+  }, function(editor)
+    editor:open_attached('a.py', { 'def total(items):', '    result = 0', '    for item in items:' })
+    editor:keys('Go        result += ')
+    ghost(editor)
+    eq(editor:messages(), {}, 'messages')
+    has(health(editor), vim.env.TANDEM_BIN)
+  end)
+
   test('setup after the start is taken', {
     arguments = { '--scripted-answer', 'answer(1)' },
     loaded = 'late',

@@ -1,12 +1,11 @@
 //! Claude Desktop: `mcpServers.tandem` in its `claude_desktop_config.json`.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::edit::{self, Broken, Node};
 use super::file::ConfigFile;
-use super::{Change, broken, is_built_in_place, program};
+use super::{Change, broken, make_folder, note_if_built_in_place, program, without};
 use crate::cli::args::EditArgs;
 use crate::cli::edge::Surroundings;
 use crate::cli::exit::{Exit, Failure};
@@ -44,12 +43,7 @@ pub fn install(surroundings: &Surroundings, args: &EditArgs) -> Result<Exit, Fai
     }
     let after = with_entry(file.text(), &program).map_err(|error| broken(&file, &error))?;
     let shown = file.path.display();
-    if is_built_in_place(Path::new(&program)) {
-        output::note(&format!(
-            "{program} lies in a build folder, where the next build or `cargo clean` replaces or \
-             removes it. Copy it to where it can stay, and install from there."
-        ));
-    }
+    note_if_built_in_place(&program);
     if after == file.text() {
         let text = format!("Already installed: {shown} starts {program}\n");
         output::print_bytes(text.as_bytes())?;
@@ -62,12 +56,7 @@ pub fn install(surroundings: &Surroundings, args: &EditArgs) -> Result<Exit, Fai
         return Ok(Exit::Done);
     }
     if let Some(folder) = file.path.parent().filter(|_| !has_folder) {
-        fs::create_dir_all(folder).map_err(|error| {
-            Failure::failed(format!(
-                "{}: cannot be made: {error}. Check the permissions of the folder above.",
-                folder.display()
-            ))
-        })?;
+        make_folder(folder)?;
     }
     let kept = change.make()?;
     let mut text = format!("Installed: {shown} starts {program}\n");
@@ -151,15 +140,11 @@ pub(super) fn with_entry(text: &str, program: &str) -> Result<String, Broken> {
 /// `text` without the entry; `None` where it has none. Where adding it to `backup` gives `text`, that
 /// is what comes back, to the byte.
 pub(super) fn without_entry(text: &str, backup: Option<&str>) -> Result<Option<String>, Broken> {
-    let Some(removed) = edit::remove(text, ENTRY)? else {
-        return Ok(None);
-    };
-    let program = edit::read(text, COMMAND);
-    if let (Some(backup), Ok(Some(Node::Text(program)))) = (backup, program) {
-        let is_without = edit::read(backup, ENTRY).is_ok_and(|entry| entry.is_none());
-        if is_without && with_entry(backup, &program).is_ok_and(|added| added == text) {
-            return Ok(Some(backup.to_owned()));
+    without(text, ENTRY, backup, |backup| {
+        match edit::read(text, COMMAND)? {
+            Some(Node::Text(program)) => with_entry(backup, &program),
+            // Not as we write it.
+            _ => Ok(backup.to_owned()),
         }
-    }
-    Ok(Some(removed))
+    })
 }

@@ -1,11 +1,13 @@
-//! `tandem install` and `tandem uninstall`: an entry for Tandem in the configuration of a program that
-//! starts it.
+//! `tandem install` and `tandem uninstall`: Tandem in the programs that start it, by an entry in their
+//! configuration, a plugin or an extension.
 
 mod claude_desktop;
 mod edit;
 mod file;
+mod neovim;
 #[cfg(test)]
 mod tests;
+mod vscode;
 
 use std::path::{Path, PathBuf};
 
@@ -13,22 +15,26 @@ use similar::TextDiff;
 
 use self::edit::Broken;
 use self::file::ConfigFile;
-use super::args::HostCommand;
+use super::args::{InstallCommand, UninstallCommand};
 use super::edge::Surroundings;
 use super::exit::{Exit, Failure};
 use super::output;
 
-/// Tells a program of Tandem.
-pub fn install(surroundings: &Surroundings, host: &HostCommand) -> Result<Exit, Failure> {
-    match host {
-        HostCommand::ClaudeDesktop(args) => claude_desktop::install(surroundings, args),
+/// Puts Tandem into a program.
+pub fn install(surroundings: &Surroundings, into: &InstallCommand) -> Result<Exit, Failure> {
+    match into {
+        InstallCommand::ClaudeDesktop(args) => claude_desktop::install(surroundings, args),
+        InstallCommand::Neovim(args) => neovim::install(surroundings, args),
+        InstallCommand::Vscode(args) => vscode::install(surroundings, args),
     }
 }
 
 /// Takes that back.
-pub fn uninstall(surroundings: &Surroundings, host: &HostCommand) -> Result<Exit, Failure> {
-    match host {
-        HostCommand::ClaudeDesktop(args) => claude_desktop::uninstall(surroundings, args),
+pub fn uninstall(surroundings: &Surroundings, from: &UninstallCommand) -> Result<Exit, Failure> {
+    match from {
+        UninstallCommand::ClaudeDesktop(args) => claude_desktop::uninstall(surroundings, args),
+        UninstallCommand::Neovim(args) => neovim::uninstall(surroundings, args),
+        UninstallCommand::Vscode(args) => vscode::uninstall(surroundings, args),
     }
 }
 
@@ -51,14 +57,56 @@ fn program() -> Result<String, Failure> {
     })
 }
 
-/// Whether a program lies where a build put it, and the next may remove it.
-fn is_built_in_place(program: &Path) -> bool {
+/// Says so where a program lies where a build put it, and the next may remove it.
+fn note_if_built_in_place(program: &str) {
     let is_target = |folder: &Path| {
         // Cargo marks its folder so, whatever its name is.
         folder.file_name().is_some_and(|name| name == "target")
             || folder.join("CACHEDIR.TAG").is_file()
     };
-    program.ancestors().skip(1).any(is_target)
+    if Path::new(program).ancestors().skip(1).any(is_target) {
+        output::note(&format!(
+            "{program} lies in a build folder, where the next build or `cargo clean` replaces or \
+             removes it. Copy it to where it can stay, and install from there."
+        ));
+    }
+}
+
+/// Whether who looks for `tandem` on `PATH` finds this program.
+fn is_on_path(surroundings: &Surroundings, program: &str) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    let found = surroundings.program("tandem");
+    found.is_some_and(|found| real(&found).is_some() && real(&found) == real(Path::new(program)))
+}
+
+/// Makes a folder and those above it.
+fn make_folder(folder: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder).map_err(|error| {
+        Failure::failed(format!(
+            "{}: cannot be made: {error}. Check the permissions of the folder above.",
+            folder.display()
+        ))
+    })
+}
+
+/// `text` without the member at `entry`; `None` where it has none. Where `add`ing it to `backup` gives
+/// `text`, that is what comes back, to the byte.
+fn without(
+    text: &str,
+    entry: &[&str],
+    backup: Option<&str>,
+    add: impl FnOnce(&str) -> Result<String, Broken>,
+) -> Result<Option<String>, Broken> {
+    let Some(removed) = edit::remove(text, entry)? else {
+        return Ok(None);
+    };
+    if let Some(backup) = backup {
+        let is_without = edit::read(backup, entry).is_ok_and(|entry| entry.is_none());
+        if is_without && add(backup).is_ok_and(|added| added == text) {
+            return Ok(Some(backup.to_owned()));
+        }
+    }
+    Ok(Some(removed))
 }
 
 /// What is to be done to a file.

@@ -1,4 +1,9 @@
-//! `tandem install claude-desktop` and its opposite: the real program, in a home of its own.
+//! `tandem install claude-desktop` and its opposite: the real program, in a home of its own. The other
+//! programs have files of their own.
+
+mod neovim;
+#[cfg(unix)]
+mod vscode;
 
 use std::fs;
 use std::path::PathBuf;

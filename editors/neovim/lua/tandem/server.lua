@@ -61,10 +61,16 @@ function M.execute(client, name, arguments, handler)
   return M.request(client, 'workspace/executeCommand', params, handler or function() end)
 end
 
---- The program's full path, or nil.
+--- The program's full path, or nil. Where `tandem` is not on PATH, it is the one that installed this
+--- plugin, if one did.
 ---@return string?
 function M.program()
-  local path = vim.fn.exepath(options.now.cmd[1] or '')
+  local name = options.now.cmd[1] or ''
+  local path = vim.fn.exepath(name)
+  if path == '' and name == 'tandem' then
+    local good, installed = pcall(require, 'tandem.installed')
+    path = good and vim.fn.exepath(installed.program) or ''
+  end
   return path ~= '' and path or nil
 end
 
