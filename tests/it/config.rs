@@ -257,6 +257,19 @@ fn variables_are_read_by_the_names_of_their_keys() {
 }
 
 #[test]
+fn a_variable_that_holds_nothing_or_a_bundles_placeholder_is_unset() {
+    for value in ["", " ", "${user_config.anthropic_api_key}"] {
+        for name in [
+            "ANTHROPIC_API_KEY",
+            "ANTHROPIC_BASE_URL",
+            "TANDEM_LOCAL_MODEL",
+        ] {
+            assert!(variables(&[(name, value)]).is_empty(), "{name}={value}");
+        }
+    }
+}
+
+#[test]
 fn a_project_cannot_say_what_is_not_its_own() {
     let refused = "is not for a project's file to say";
     for (yaml, expected) in [

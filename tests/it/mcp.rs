@@ -3,6 +3,7 @@
 mod bad_input;
 mod client;
 mod lifecycle;
+mod manifest;
 mod program;
 mod running;
 mod tools;

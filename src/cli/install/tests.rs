@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::claude_desktop::{with_entry, without_entry};
 use super::edit;
 use super::file::ConfigFile;
+use super::vscode::{with_path, without_path};
 
 const PROGRAM: &str = "/opt/tandem";
 
@@ -205,6 +206,45 @@ fn a_broken_file_is_told_with_its_place() {
     }
     let deep = "[".repeat(100_000);
     assert!(with_entry(&deep, PROGRAM).is_err());
+}
+
+#[test]
+fn the_setting_of_vs_code_comes_and_goes_alone() {
+    for (before, after) in [
+        ("", "{\n  \"tandem.path\": \"/opt/tandem\"\n}\n"),
+        (
+            "{\n\t// mine\n\t\"tandem\": {\"path\": 1}\n}\n",
+            "{\n\t// mine\n\t\"tandem\": {\"path\": 1},\n\t\"tandem.path\": \"/opt/tandem\"\n}\n",
+        ),
+        (
+            "{\"a\": 1, /* last */}",
+            "{\"a\": 1, /* last */ \"tandem.path\": \"/opt/tandem\",}",
+        ),
+    ] {
+        assert_eq!(
+            with_path(before, PROGRAM, false).as_deref(),
+            Ok(before),
+            "it is on PATH"
+        );
+        assert_eq!(with_path(before, PROGRAM, true).as_deref(), Ok(after));
+        assert_eq!(
+            with_path(after, PROGRAM, true).as_deref(),
+            Ok(after),
+            "twice"
+        );
+        let restored = without_path(after, Some(before)).unwrap();
+        assert_eq!(restored.as_deref(), Some(before));
+        assert_eq!(without_path(before, None), Ok(None));
+    }
+    let other = "{\"tandem.path\": \"/old\", \"b\": 1}";
+    let ours = "{\"tandem.path\": \"/opt/tandem\", \"b\": 1}";
+    for is_needed in [true, false] {
+        assert_eq!(with_path(other, PROGRAM, is_needed).as_deref(), Ok(ours));
+    }
+    assert_eq!(
+        without_path(other, None),
+        Ok(Some("{ \"b\": 1}".to_owned()))
+    );
 }
 
 #[test]
