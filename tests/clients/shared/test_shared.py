@@ -6,6 +6,7 @@ import json
 import pathlib
 import subprocess
 import tempfile
+import time
 
 import pytest
 from lsprotocol import types as lsp
@@ -117,3 +118,49 @@ async def test_two_editors_and_a_host_complete_from_one_loaded_model(tandem, sha
     assert again == in_python
     assert daemon(tandem, shared)["pid"] != status["pid"]
     await within(editor.shutdown_session())
+
+
+async def test_a_host_that_starts_three_processes_and_kills_one_is_served(tandem, shared):
+    """As Claude Desktop starts a server: several processes at once, in no project's folder, of which it
+    soon kills the first."""
+    first = await asyncio.create_subprocess_exec(
+        tandem, "mcp", env=shared, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    hello = {
+        "jsonrpc": "2.0",
+        "id": 0,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "claude-ai", "version": "0.1.0"},
+        },
+    }
+    arguments = {"prefix": PREFIX, "language": "python"}
+    call = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": "complete_code", "arguments": arguments},
+    }
+    # The daemon that it starts must outlive it, or be started again.
+    first.stdin.write(b"".join(json.dumps(line).encode() + b"\n" for line in (hello, call)))
+    server = StdioServerParameters(command=tandem, args=["mcp"], env=shared, cwd="/")
+    async with Client(server, mode="legacy") as second, Client(server, mode="legacy") as third:
+        first.kill()
+        await first.wait()
+        results = await within(
+            asyncio.gather(*(host.call_tool("complete_code", arguments) for host in (second, third)))
+        )
+        texts = [result.content[0].text for result in results]
+        assert not any(result.is_error for result in results), results
+        assert texts[0] and texts[0] == texts[1]
+        for host in (second, third):
+            assert len((await within(host.list_tools())).tools) == 7
+            assert len((await within(host.list_resources())).resources) == 2
+            assert len((await within(host.list_prompts())).prompts) == 2
+        # The daemon soon sees that one of three has left.
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while (sessions := daemon(tandem, shared)["models"][0]["sessions"]) != 2:
+            assert time.monotonic() < deadline, sessions
+            await asyncio.sleep(0.05)

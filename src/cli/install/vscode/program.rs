@@ -90,11 +90,11 @@ impl Program {
                 return Ok(Self { path, settings });
             }
         }
-        let names: Vec<_> = KNOWN.iter().map(|known| known.command).collect();
+        let commands: Vec<_> = KNOWN.iter().map(|known| known.command).collect();
         Err(Failure::failed(format!(
             "VS Code seems not to be installed: none of {} is on your PATH. In VS Code, run the command \
              \"Shell Command: Install 'code' command in PATH\", or name the program with --program.",
-            names.join(", ")
+            commands.join(", ")
         )))
     }
 
