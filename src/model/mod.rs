@@ -15,6 +15,7 @@ mod store;
 mod transfer;
 
 pub use catalogue::{Catalogue, Entry, File, Fitness, Golden, Kind, Template, catalogue_schema};
+pub use digest::sha256;
 pub use error::{ModelError, ModelErrorKind};
 pub use hub::{Hub, HubEnvironment, Limits, Token};
 pub use library::Models;

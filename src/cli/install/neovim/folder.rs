@@ -8,13 +8,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::plugin;
 use crate::cli::exit::Failure;
 use crate::cli::install::file::ConfigFile;
 use crate::cli::install::{Change, make_folder};
 use crate::cli::output;
+use crate::model::sha256;
 
 /// The record's name.
 const RECORD: &str = "tandem-installed.json";
@@ -110,7 +110,7 @@ impl Folder {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             files: files
                 .iter()
-                .map(|(path, text)| ((*path).to_owned(), hash(text)))
+                .map(|(path, text)| ((*path).to_owned(), sha256(text.as_bytes())))
                 .collect(),
         };
         // Last, so that what stops half-way is not taken for installed.
@@ -162,14 +162,9 @@ impl Folder {
 
     /// `text` is what is to be written there.
     fn look(&self, path: &str, text: Option<&str>) -> Result<Found, Failure> {
-        let inside: Vec<_> = Path::new(path).ancestors().collect();
-        let is_link = |folder: &&Path| self.path.join(folder).is_symlink();
-        // The folder itself may be a link; what is in it leads nowhere else.
-        if inside
-            .iter()
-            .filter(|part| !part.as_os_str().is_empty())
-            .any(|part| is_link(part))
-        {
+        // The last is the folder itself. What is in it must lead nowhere else.
+        let mut inside = Path::new(path).ancestors();
+        if inside.any(|part| part != Path::new("") && self.path.join(part).is_symlink()) {
             return Ok(Found::Changed);
         }
         let whole = self.path.join(path);
@@ -189,7 +184,8 @@ impl Folder {
             .record
             .as_ref()
             .and_then(|record| record.files.get(path));
-        let is_ours = text == Some(file.whole()) || recorded == Some(&hash(file.whole()));
+        let is_ours =
+            text == Some(file.whole()) || recorded == Some(&sha256(file.whole().as_bytes()));
         Ok(if is_ours {
             Found::Ours(file)
         } else {
@@ -284,9 +280,4 @@ fn in_json(record: &Record) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(record)
         .map_err(|error| Failure::failed(format!("{RECORD}: {error}.")))?;
     Ok(text + "\n")
-}
-
-fn hash(text: &str) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

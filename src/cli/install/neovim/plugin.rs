@@ -1,6 +1,7 @@
 //! The plugin's files, which the program carries: where it is installed there is no source tree.
 
-use std::path::Path;
+use std::fmt::Write as _;
+use std::path::{Component, Path};
 
 /// A file: its path in the plugin's folder, and its text.
 pub type Embedded = (&'static str, &'static str);
@@ -48,7 +49,9 @@ fn escaped(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => escaped.extend(['\\', c]),
-            c if c.is_ascii_control() => escaped.push_str(&format!("\\{:03}", u32::from(c))),
+            c if c.is_ascii_control() => {
+                let _ = write!(escaped, "\\{:03}", u32::from(c));
+            }
             c => escaped.push(c),
         }
     }
@@ -58,7 +61,7 @@ fn escaped(text: &str) -> String {
 /// Whether `path`, as a record names it, stays in the plugin's folder.
 pub fn stays_inside(path: &str) -> bool {
     let parts = Path::new(path).components();
-    let mut names = parts.map(|part| matches!(part, std::path::Component::Normal(_)));
+    let mut names = parts.map(|part| matches!(part, Component::Normal(_)));
     !path.is_empty() && names.all(|is_name| is_name)
 }
 

@@ -39,10 +39,8 @@ pub fn install(surroundings: &Surroundings, args: &InstallExtensionArgs) -> Resu
     let program = Program::find(surroundings, extension.program.as_deref())?;
     let file = settings(surroundings, extension, &program)?;
     let is_needed = !is_on_path(surroundings, &ours);
-    let after = match &file {
-        Some(file) => with_path(file.text(), &ours, is_needed)
-            .map_err(|error| broken(file, &error))
-            .map(|after| (after != file.text()).then_some((file, after)))?,
+    let change = match &file {
+        Some(file) => addition(file, &ours, is_needed)?,
         None if is_needed => {
             return Err(Failure::usage(format!(
                 "{}: where this program keeps its settings is not known. Name the file with --file, or \
@@ -52,10 +50,6 @@ pub fn install(surroundings: &Surroundings, args: &InstallExtensionArgs) -> Resu
         }
         None => None,
     };
-    let change = after.map(|(file, after)| Change {
-        file,
-        after: file.with_mark(&after),
-    });
     note_if_built_in_place(&ours);
     let arguments = ["--install-extension".as_ref(), vsix.as_os_str()];
     if extension.dry_run {
@@ -85,17 +79,9 @@ pub fn uninstall(surroundings: &Surroundings, args: &ExtensionArgs) -> Result<Ex
     let program = Program::find(surroundings, args.program.as_deref())?;
     let file = settings(surroundings, args, &program)?;
     let backup = file.as_ref().and_then(ConfigFile::backup);
-    let after = match &file {
-        Some(file) => without_path(file.text(), backup.as_ref().map(ConfigFile::text))
-            .map_err(|error| broken(file, &error))?,
+    let change = match &file {
+        Some(file) => removal(file, backup.as_ref())?,
         None => None,
-    };
-    let change = match (&file, after) {
-        (Some(file), Some(after)) => Some(Change {
-            file,
-            after: file.with_mark(&after),
-        }),
-        _ => None,
     };
     let arguments = ["--uninstall-extension".as_ref(), EXTENSION.as_ref()];
     if args.dry_run {
@@ -153,6 +139,29 @@ fn show(
     Ok(Exit::Done)
 }
 
+/// What the settings become, if they have to change.
+fn addition<'a>(
+    file: &'a ConfigFile,
+    program: &str,
+    is_needed: bool,
+) -> Result<Option<Change<'a>>, Failure> {
+    let after = with_path(file.text(), program, is_needed).map_err(|error| broken(file, &error))?;
+    let is_change = after != file.text();
+    let after = file.with_mark(&after);
+    Ok(is_change.then_some(Change { file, after }))
+}
+
+/// The same for taking it back.
+fn removal<'a>(
+    file: &'a ConfigFile,
+    backup: Option<&ConfigFile>,
+) -> Result<Option<Change<'a>>, Failure> {
+    let after = without_path(file.text(), backup.map(ConfigFile::text))
+        .map_err(|error| broken(file, &error))?;
+    let after = after.map(|after| file.with_mark(&after));
+    Ok(after.map(|after| Change { file, after }))
+}
+
 /// Changes the settings. Returns where the old ones are kept, if they are since now.
 fn make(change: &Change<'_>) -> Result<Option<PathBuf>, Failure> {
     if let Some(folder) = change.file.path.parent() {
@@ -189,7 +198,7 @@ fn package(
     }
     Err(Failure::usage(format!(
         "{}: the extension is not beside this program. Build it with `npm ci && npm run package` in \
-         editors/vscode of Tandem's source, and name the file with --vsix.",
+         editors/vscode of Tandem's source, and name the file, dist/tandem.vsix, with --vsix.",
         beside.display()
     )))
 }
