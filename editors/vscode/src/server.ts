@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline';
 
 import * as vscode from 'vscode';
 import {
+  ErrorCodes,
   ResponseError,
   StreamMessageReader,
   StreamMessageWriter,
@@ -19,6 +20,12 @@ import { askVersion, ending, endWithin, withKey } from './process';
 import type { Status } from './status';
 import { Supervisor, type End, type Phase, type Run } from './supervisor';
 import { isOlder, OLDEST, parseVersion } from './version';
+
+/** Codes of errors that this side's end of the connection makes. */
+const OURS: ReadonlySet<number> = new Set([
+  ErrorCodes.MessageWriteError,
+  ErrorCodes.PendingResponseRejected,
+]);
 
 /** How long a server may take to end by the protocol before it is killed. */
 const STOP_MS = 2000;
@@ -203,8 +210,12 @@ export class Server implements vscode.Disposable {
     });
     this.#client = client;
     const ready = client.start().catch((error: unknown) => {
-      // It is ended for that, and the signal would say nothing.
-      refusal = error instanceof ResponseError ? `it refused: ${error.message}` : undefined;
+      // It is ended for that, and the signal would say nothing. Where it ended by itself, its exit
+      // code says more than what that did to the connection.
+      refusal =
+        error instanceof ResponseError && !OURS.has(error.code)
+          ? `it refused: ${error.message}`
+          : undefined;
       throw error;
     });
     return {

@@ -1,7 +1,7 @@
 // What one VS Code of the tests has for itself: a home, its own settings, a folder to work in.
 
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, readdir, readlink, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -130,6 +130,22 @@ export class Home {
   async log(name = 'Tandem.log'): Promise<string> {
     const logs = (await this.files('user-data/logs')).filter((file) => file.endsWith(name));
     return (await Promise.all(logs.map((file) => readFile(file, 'utf8')))).join('\n');
+  }
+
+  /** The processes with this argument that work in the folder that is opened. */
+  async processes(argument: string): Promise<string[]> {
+    const found = [];
+    for (const id of await readdir('/proc')) {
+      try {
+        const words = (await readFile(`/proc/${id}/cmdline`, 'utf8')).split('\0');
+        if (words.includes(argument) && (await readlink(`/proc/${id}/cwd`)) === this.folder) {
+          found.push(id);
+        }
+      } catch {
+        // It is no process, or not any more.
+      }
+    }
+    return found;
   }
 
   async remove(): Promise<void> {

@@ -53,3 +53,10 @@ inVsCode('the menu pauses suggestions, and resumes them', { files: FILES }, asyn
   await code.page.keyboard.press('Backspace');
   await code.typeUntilSuggested(' ');
 });
+
+inVsCode('a window that is closed ends its server', { files: FILES }, async (code) => {
+  await code.running();
+  assert.equal((await code.servers()).length, 1);
+  await code.page.close();
+  await until('the server has ended', async () => (await code.servers()).length === 0);
+});

@@ -45,7 +45,7 @@ inVsCode(
     );
     await code.clearMessages();
     await code.setProgram(program);
-    await oneMessage(code, /The server ended 5 times \(.*\) and is not started again/);
+    await oneMessage(code, /The server ended 5 times \(exit code 3\) and is not started again/);
     assert.equal(await readFile(starts, 'utf8'), 'started\n'.repeat(5));
     assert.match(await code.status.innerText(), /stopped/);
   },

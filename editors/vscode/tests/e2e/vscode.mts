@@ -192,6 +192,11 @@ export class VsCode {
     assert.equal(await this.home.read(file), expected);
   }
 
+  /** The processes of language servers that were started for this window. */
+  servers(): Promise<string[]> {
+    return this.home.processes('lsp');
+  }
+
   /** What VS Code's server wrote on its terminal. */
   get said(): string {
     return this.#server.said;
