@@ -101,13 +101,21 @@ impl From<ModeArg> for Mode {
     }
 }
 
+/// `tandem mcp`.
+#[derive(Debug, Default, Args)]
+pub struct McpArgs {
+    /// The settings of the editor that starts it, as the editor would send them over LSP
+    #[arg(long, value_name = "JSON")]
+    pub editor_settings: Option<String>,
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve an editor over LSP on standard input and output
     Lsp,
     /// Serve a host such as Claude Desktop over MCP on standard input and output
-    Mcp,
+    Mcp(McpArgs),
     /// Complete code at a place in a file and print the completion
     Complete(CompleteArgs),
     /// Ask a question; what is piped in is its context

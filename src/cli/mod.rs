@@ -78,7 +78,9 @@ fn dispatch(cli: Cli, surroundings: &Surroundings) -> Result<Exit, Failure> {
         None if surroundings.stdin_is_terminal => help(),
         None => session("session", &globals, surroundings, serve::detected),
         Some(Command::Lsp) => session("lsp", &globals, surroundings, serve::lsp),
-        Some(Command::Mcp) => session("mcp", &globals, surroundings, serve::mcp),
+        Some(Command::Mcp(args)) => session("mcp", &globals, surroundings, |app, surroundings| {
+            serve::mcp(app, surroundings, args)
+        }),
         Some(Command::Complete(args)) => {
             let sharing = Models::SharedIfRunning("complete");
             command_with(sharing, &globals, surroundings, |app| {

@@ -2,6 +2,7 @@
 
 use tokio::io::{AsyncBufRead, BufReader};
 
+use super::args::McpArgs;
 use super::edge::Surroundings;
 use super::exit::{Exit, Failure};
 use crate::app::App;
@@ -21,7 +22,7 @@ pub async fn detected(app: App, surroundings: Surroundings) -> Result<Exit, Fail
     let mut input = stdin();
     match detect(&mut input).await {
         Ok(Protocol::Lsp) => serve_lsp(input, app, surroundings).await,
-        Ok(Protocol::Mcp) => serve_mcp(input, app, surroundings).await,
+        Ok(Protocol::Mcp) => serve_mcp(input, app, surroundings, McpArgs::default()).await,
         Err(error) => Err(Failure::usage(error.to_string())),
     }
 }
@@ -32,8 +33,8 @@ pub async fn lsp(app: App, surroundings: Surroundings) -> Result<Exit, Failure> 
 }
 
 /// Serves a host.
-pub async fn mcp(app: App, surroundings: Surroundings) -> Result<Exit, Failure> {
-    serve_mcp(stdin(), app, surroundings).await
+pub async fn mcp(app: App, surroundings: Surroundings, args: McpArgs) -> Result<Exit, Failure> {
+    serve_mcp(stdin(), app, surroundings, args).await
 }
 
 async fn serve_lsp(
@@ -56,7 +57,20 @@ async fn serve_mcp(
     input: impl AsyncBufRead + Unpin + Send + 'static,
     app: App,
     surroundings: Surroundings,
+    args: McpArgs,
 ) -> Result<Exit, Failure> {
+    if let Some(settings) = args.editor_settings {
+        let settings = serde_json::from_str(&settings).map_err(|error| {
+            Failure::usage(format!(
+                "--editor-settings is not JSON: {error}. Pass one object, such as \
+                 '{{\"mode\": \"local-only\"}}'."
+            ))
+        })?;
+        // As over LSP: an editor's mistake ends nothing, and closes the way out.
+        if let Err(problem) = app.configuration.set_editor(&settings) {
+            tracing::error!("{problem} Nothing leaves this machine until then.");
+        }
+    }
     let folder = surroundings.folder;
     // The host gave this process its folder; a mistake there is logged and closes the way out.
     for problem in app

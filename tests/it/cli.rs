@@ -550,3 +550,41 @@ fn the_first_byte_decides_what_is_spoken() {
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""));
     assert!(ran.stderr.contains("tandem lsp"), "{ran:?}");
 }
+
+#[test]
+fn an_editor_that_starts_the_mcp_server_tells_its_settings() {
+    let home = Home::new();
+    let input = concat!(
+        r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","#,
+        r#""capabilities":{},"clientInfo":{"name":"t","version":"0"}}}"#,
+        "\n",
+        r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+        "\n",
+        r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"status","arguments":{}}}"#,
+        "\n"
+    );
+    let mode = |settings: &str| {
+        let args = [
+            "--scripted-answer",
+            "x",
+            "mcp",
+            "--editor-settings",
+            settings,
+        ];
+        let ran = home.run_with_input(&args, input);
+        let reply = ran.stdout.lines().find(|line| line.contains(r#""id":2"#));
+        let reply: Value = serde_json::from_str(reply.unwrap_or_default())
+            .unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+        let mode = reply["result"]["structuredContent"]["mode"].clone();
+        (mode, ran.stderr)
+    };
+    assert_eq!(mode(r#"{"mode":"local-only"}"#).0, "local-only");
+    assert_eq!(mode("{}").0, "auto");
+    // What cannot be read may have meant to forbid it.
+    let (unreadable, said) = mode(r#"{"mode":"quiet"}"#);
+    assert_eq!(unreadable, "local-only");
+    assert!(said.contains("Nothing leaves this machine"), "{said}");
+    let ran = home.run(&["mcp", "--editor-settings", "mode: local-only"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""));
+    assert!(ran.stderr.contains("is not JSON"), "{ran:?}");
+}

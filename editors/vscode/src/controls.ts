@@ -40,6 +40,13 @@ export async function toggleLanguage(): Promise<void> {
   }
 }
 
+/** The language of the document at hand, if it is switched off in VS Code's settings. */
+export function languageOff(): string | undefined {
+  const language = vscode.window.activeTextEditor?.document.languageId;
+  const { global, workspace } = languagesOff();
+  return [...global, ...workspace].find((off) => off === language);
+}
+
 /** Keeps everything on this machine, or lets the user's own file decide again. */
 export async function toggleLocalOnly(): Promise<void> {
   const next = localOnlySetting() ? undefined : 'local-only';
@@ -50,15 +57,12 @@ export async function toggleLocalOnly(): Promise<void> {
 export async function showMenu(server: Server, key: Key): Promise<void> {
   const [mode, hasKey] = await Promise.all([modeInForce(server), key.get()]);
   const language = vscode.window.activeTextEditor?.document.languageId;
-  const { global, workspace } = languagesOff();
   const situation: Situation = {
     phase: server.phase,
     status: server.status,
     paused: server.paused,
     language:
-      language === undefined
-        ? undefined
-        : { id: language, paused: global.includes(language) || workspace.includes(language) },
+      language === undefined ? undefined : { id: language, paused: languageOff() !== undefined },
     mode,
     localOnlySetting: localOnlySetting(),
     hasKey: hasKey !== undefined,

@@ -37,16 +37,17 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
   const titles = new Map(
     manifest.contributes.commands.map(({ command, title }) => [command, title]),
   );
+  const settings = () =>
+    forServer(declared, (name) => vscode.workspace.getConfiguration().inspect(name));
   const server = new Server({
     extension: context.extensionUri,
     log,
     key: () => key.get(),
-    settings: () =>
-      forServer(declared, (name) => vscode.workspace.getConfiguration().inspect(name)),
+    settings,
     tell: messages.once,
   });
   running = server;
-  const mcp = new McpServer(server, key);
+  const mcp = new McpServer(server, key, settings);
 
   const restart = async () => {
     messages.forget();
@@ -102,6 +103,8 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     vscode.workspace.onDidChangeConfiguration((change) => {
       if (change.affectsConfiguration('tandem.path')) {
         void restart();
+      } else if (change.affectsConfiguration('tandem')) {
+        mcp.refresh();
       }
     }),
     ...Object.entries(commands).map(([name, run]) =>

@@ -16,6 +16,7 @@ export class McpServer
   constructor(
     private readonly server: Server,
     private readonly key: Key,
+    private readonly settings: () => Readonly<Record<string, unknown>>,
   ) {
     // When all is there: VS Code asks at once.
     this.#registered = vscode.lm.registerMcpServerDefinitionProvider('tandem', this);
@@ -26,7 +27,7 @@ export class McpServer
     this.#changed.dispose();
   }
 
-  /** Has VS Code ask again: the program or the key is another. */
+  /** Has VS Code ask again: the program, the key or the settings are others. */
   refresh(): void {
     this.#changed.fire();
   }
@@ -34,7 +35,9 @@ export class McpServer
   async provideMcpServerDefinitions(): Promise<vscode.McpStdioServerDefinition[]> {
     try {
       const { path, version } = await this.server.program();
-      const definition = new vscode.McpStdioServerDefinition('Tandem', path, ['mcp'], {}, version);
+      // What the user says here holds for this server, too: above all that nothing leaves the machine.
+      const args = ['mcp', '--editor-settings', JSON.stringify(this.settings())];
+      const definition = new vscode.McpStdioServerDefinition('Tandem', path, args, {}, version);
       const folder = this.server.folder();
       if (folder !== undefined) {
         definition.cwd = vscode.Uri.file(folder);

@@ -56,8 +56,16 @@ export function reasonInWords(reason: string): string {
   return REASONS[reason] ?? reason;
 }
 
-/** The words, the icon and the colour of the status item. */
-export function show(phase: Phase, status: Status | undefined): Shown {
+/**
+ * The words, the icon and the colour of the status item.
+ *
+ * @param languageOff The language of the document at hand, if it is switched off.
+ */
+export function show(
+  phase: Phase,
+  status: Status | undefined,
+  languageOff: string | undefined,
+): Shown {
   switch (phase) {
     case 'stopped':
       return { text: '$(circle-slash) Tandem stopped', colour: undefined };
@@ -69,14 +77,17 @@ export function show(phase: Phase, status: Status | undefined): Shown {
     case 'running':
       return status === undefined
         ? { text: '$(loading~spin) Tandem', colour: undefined }
-        : running(status);
+        : running(status, languageOff);
   }
 }
 
-function running({ state, backend }: Status): Shown {
+function running({ state, backend }: Status, languageOff: string | undefined): Shown {
   const who = backend ?? 'nobody';
   if (CHOSEN.has(state)) {
     return { text: `$(debug-pause) Tandem ${state}`, colour: undefined };
+  }
+  if (languageOff !== undefined) {
+    return { text: `$(debug-pause) Tandem off for ${languageOff}`, colour: undefined };
   }
   if (BUSY.has(state)) {
     return { text: `$(loading~spin) Tandem ${who} ${state}`, colour: undefined };

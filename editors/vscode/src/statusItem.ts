@@ -2,6 +2,7 @@
 
 import * as vscode from 'vscode';
 
+import { languageOff } from './controls';
 import type { Server } from './server';
 import { describe, show } from './status';
 
@@ -16,9 +17,14 @@ export class StatusItem implements vscode.Disposable {
   constructor(private readonly server: Server) {
     this.#item.name = 'Tandem';
     this.#item.command = 'tandem.menu';
-    this.#listening = server.onDidChange(() => {
+    const draw = () => {
       this.#draw();
-    });
+    };
+    this.#listening = vscode.Disposable.from(
+      server.onDidChange(draw),
+      vscode.window.onDidChangeActiveTextEditor(draw),
+      vscode.workspace.onDidChangeConfiguration(draw),
+    );
     this.#draw();
     this.#item.show();
   }
@@ -30,7 +36,7 @@ export class StatusItem implements vscode.Disposable {
 
   #draw(): void {
     const { phase, status } = this.server;
-    const { text, colour } = show(phase, status);
+    const { text, colour } = show(phase, status, languageOff());
     this.#item.text = text;
     this.#item.backgroundColor =
       colour && new vscode.ThemeColor(`statusBarItem.${colour}Background`);

@@ -20,16 +20,23 @@ test('the item tells who answers, and turns while something is on its way', () =
     ['degraded', '$(warning) Tandem candle degraded', 'warning'],
     ['failed', '$(warning) Tandem candle failed', 'warning'],
   ] as const) {
-    assert.deepEqual(show('running', status({ state })), { text, colour }, state);
+    assert.deepEqual(show('running', status({ state }), undefined), { text, colour }, state);
   }
   const nobody = status({ state: 'absent', backend: null, model: null });
-  assert.deepEqual(show('running', nobody).text, '$(warning) Tandem nobody absent');
+  assert.deepEqual(show('running', nobody, undefined).text, '$(warning) Tandem nobody absent');
+});
+
+test('a language that is off is told, unless everything is', () => {
+  const off = (state: string) => show('running', status({ state }), 'python').text;
+  assert.equal(off('healthy'), '$(debug-pause) Tandem off for python');
+  assert.equal(off('paused'), '$(debug-pause) Tandem paused');
+  assert.match(show('gave-up', undefined, 'python').text, /stopped/);
 });
 
 test('without a server the item says what became of it', () => {
-  assert.equal(show('gave-up', undefined).colour, 'error');
-  assert.match(show('waiting', undefined).text, /spin/);
-  assert.match(show('running', undefined).text, /spin/);
+  assert.equal(show('gave-up', undefined, undefined).colour, 'error');
+  assert.match(show('waiting', undefined, undefined).text, /spin/);
+  assert.match(show('running', undefined, undefined).text, /spin/);
   for (const phase of ['stopped', 'starting', 'waiting', 'gave-up'] as const) {
     const [only, ...more] = describe(phase, undefined);
     assert.match(only?.text ?? '', /server/);
