@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { VsCode, type Window } from './vscode.mts';
 
-const WINDOW: Window = { width: 800, height: 480, scale: 2 };
+const WINDOW: Window = { width: 740, height: 440, scale: 2 };
 
 const POINT = `//! A point in the plane.
 
@@ -50,10 +50,16 @@ try {
   await code.typeUntilSuggested(' f: &mut fmt');
   await code.page.screenshot({ path: join(assets, 'vscode.png') });
 
-  await code.page.setViewportSize({ width: WINDOW.width, height: 620 });
+  // A list is as high as its window lets it: all of it is to be seen, and not all of the window.
+  await code.page.setViewportSize({ width: WINDOW.width, height: 1100 });
   await code.status.click();
   await code.rows.first().waitFor();
-  await code.page.screenshot({ path: join(assets, 'vscode-menu.png') });
+  const menu = await code.page.locator('.quick-input-widget').boundingBox();
+  const height = (menu?.y ?? 0) + (menu?.height ?? 0) + 20;
+  await code.page.screenshot({
+    path: join(assets, 'vscode-menu.png'),
+    clip: { x: 0, y: 0, width: WINDOW.width, height },
+  });
 } catch (error) {
   await code.keep('pictures');
   throw error;
