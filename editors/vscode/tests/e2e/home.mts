@@ -8,8 +8,8 @@ import { promisify } from 'node:util';
 
 /** What a test starts from. */
 export interface Setup {
-  /** The files of the folder that is opened. */
-  readonly files: Readonly<Record<string, string>>;
+  /** The files of the folder that is opened; without them, none is. */
+  readonly files?: Readonly<Record<string, string>>;
   /** Settings of VS Code, beside those that keep it quiet. */
   readonly settings?: Readonly<Record<string, unknown>>;
   /** `tandem.path`, if it is not the program under test. */
@@ -76,7 +76,7 @@ export class Home {
     if (setup.configuration !== undefined) {
       await home.write('.config/tandem/config.yaml', setup.configuration);
     }
-    for (const [name, text] of Object.entries(setup.files)) {
+    for (const [name, text] of Object.entries(setup.files ?? {})) {
       await home.write(join('work', name), text);
     }
     if (setup.git === true) {

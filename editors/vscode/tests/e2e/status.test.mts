@@ -54,6 +54,18 @@ inVsCode('the menu pauses suggestions, and resumes them', { files: FILES }, asyn
   await code.typeUntilSuggested(' ');
 });
 
+inVsCode(
+  'a window without a folder: a new file has ghost text, too',
+  { configuration: claudeBehindBrokenModel(address) },
+  async (code) => {
+    await code.running();
+    await code.command('File: New Untitled Text File');
+    await code.focus();
+    assert.equal(await code.typeUntilSuggested('total = '), 'count + 1');
+    assert.equal(await code.messages.count(), 0);
+  },
+);
+
 inVsCode('a window that is closed ends its server', { files: FILES }, async (code) => {
   await code.running();
   assert.equal((await code.servers()).length, 1);

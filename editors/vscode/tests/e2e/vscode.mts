@@ -83,8 +83,13 @@ export class VsCode {
     page.setDefaultTimeout(LIMIT_MS);
     const code = new VsCode(home, page, browser, server);
     try {
-      await page.goto(`${address}/?folder=${home.folder}`);
-      await page.locator('.explorer-folders-view .monaco-list-row').first().waitFor();
+      if (setup.files === undefined) {
+        await page.goto(`${address}/?ew=true`);
+        await page.locator('.statusbar-item').first().waitFor();
+      } else {
+        await page.goto(`${address}/?folder=${home.folder}`);
+        await page.locator('.explorer-folders-view .monaco-list-row').first().waitFor();
+      }
     } catch (error) {
       await code.keep('start of VS Code');
       await code.close();
