@@ -6,10 +6,14 @@ import type { Key } from './key';
 import { withKey } from './process';
 import type { Server } from './server';
 
+/** VS Code takes an answer at once; this is for a busy machine. */
+const OFFER_AGAIN_MS = 500;
+
 export class McpServer
   implements vscode.Disposable, vscode.McpServerDefinitionProvider<vscode.McpStdioServerDefinition>
 {
   readonly #changed = new vscode.EventEmitter<void>();
+  #withdrawn = false;
   readonly onDidChangeMcpServerDefinitions = this.#changed.event;
   readonly #registered: vscode.Disposable;
 
@@ -27,12 +31,24 @@ export class McpServer
     this.#changed.dispose();
   }
 
-  /** Has VS Code ask again: the program, the key or the settings are others. */
+  /**
+   * Has VS Code ask again: the program, the key or the settings are others. A server that runs goes
+   * by the old ones, and VS Code ends it only when it is offered no more; so for a moment it is not.
+   */
   refresh(): void {
+    this.#withdrawn = true;
     this.#changed.fire();
   }
 
   async provideMcpServerDefinitions(): Promise<vscode.McpStdioServerDefinition[]> {
+    if (this.#withdrawn) {
+      this.#withdrawn = false;
+      // When VS Code has taken this answer.
+      setTimeout(() => {
+        this.#changed.fire();
+      }, OFFER_AGAIN_MS);
+      return [];
+    }
     try {
       const { path, version } = await this.server.program();
       // What the user says here holds for this server, too: above all that nothing leaves the machine.
