@@ -1,6 +1,6 @@
 //! A language client that does as little as it can, so that what it measures is the server.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
+
+use crate::wire::{answer, frame, message, read_frame};
 
 /// Far beyond any answer that is measured here.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -156,24 +158,6 @@ impl Drop for Client {
     }
 }
 
-/// A message without the members that it does not have: some servers take `"params": null` for
-/// parameters.
-fn message(id: Option<u64>, method: &str, params: &Value) -> Value {
-    let mut message = json!({"jsonrpc": "2.0", "method": method});
-    if let Some(id) = id {
-        message["id"] = json!(id);
-    }
-    if !params.is_null() {
-        message["params"] = params.clone();
-    }
-    message
-}
-
-fn frame(message: &Value) -> Vec<u8> {
-    let body = message.to_string();
-    format!("Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
-}
-
 fn read_all(output: ChildStdout, answers: &Mutex<ChildStdin>, replies: &SyncSender<Reply>) {
     let mut output = BufReader::new(output);
     while let Some(body) = read_frame(&mut output) {
@@ -181,53 +165,22 @@ fn read_all(output: ChildStdout, answers: &Mutex<ChildStdin>, replies: &SyncSend
         let Ok(message) = serde_json::from_slice::<Value>(&body) else {
             return;
         };
-        let Some(id) = message.get("id") else {
-            continue;
-        };
-        let Some(method) = message["method"].as_str() else {
+        if message["method"].is_null() {
             if replies.send(Reply { arrived, message }).is_err() {
                 return;
             }
             continue;
+        }
+        let Some(answer) = answer(&message) else {
+            continue;
         };
-        // Whatever a server asks of its client: nothing is configured, and anything goes.
-        let result = match method {
-            "workspace/configuration" => {
-                let items = message["params"]["items"].as_array().map_or(0, Vec::len);
-                json!(vec![Value::Null; items])
-            }
-            _ => Value::Null,
-        };
-        let answer = frame(&json!({"jsonrpc": "2.0", "id": id, "result": result}));
         let mut input = answers.lock().unwrap_or_else(PoisonError::into_inner);
         if input
-            .write_all(&answer)
+            .write_all(&frame(&answer))
             .and_then(|()| input.flush())
             .is_err()
         {
             return;
         }
     }
-}
-
-fn read_frame(output: &mut impl BufRead) -> Option<Vec<u8>> {
-    let mut length = None;
-    loop {
-        let mut header = String::new();
-        if output.read_line(&mut header).ok()? == 0 {
-            return None;
-        }
-        let header = header.trim_end();
-        if header.is_empty() {
-            break;
-        }
-        if let Some((name, value)) = header.split_once(':')
-            && name.eq_ignore_ascii_case("Content-Length")
-        {
-            length = value.trim().parse().ok();
-        }
-    }
-    let mut body = vec![0; length?];
-    output.read_exact(&mut body).ok()?;
-    Some(body)
 }

@@ -7,6 +7,7 @@ mod figures;
 mod mock;
 mod peers;
 mod scripted;
+mod wire;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -10,6 +10,8 @@ mod client;
 mod figures;
 mod home;
 mod soak;
+#[path = "../session/wire.rs"]
+mod wire;
 
 use std::time::Duration;
 

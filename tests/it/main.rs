@@ -8,6 +8,7 @@ mod allocations;
 mod anemll;
 mod claude;
 mod cli;
+mod completions;
 mod config;
 #[cfg(unix)]
 mod daemon;
