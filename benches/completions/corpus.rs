@@ -153,7 +153,7 @@ fn mapped(map: &Path) -> anyhow::Result<Vec<(String, String)>> {
     Ok(pairs
         .filter_map(|(path, text)| Some((path.as_str()?.to_owned(), text.as_str()?.to_owned())))
         .map(|(path, text)| (path.trim_start_matches(['.', '/']).to_owned(), text))
-        .filter(|(path, _)| path.ends_with(".ts"))
+        .filter(|(path, _)| path.rsplit('.').next() == Some("ts"))
         .collect())
 }
 

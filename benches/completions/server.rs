@@ -15,7 +15,7 @@ use crate::measure::edit;
 const LOADING: Duration = Duration::from_mins(20);
 
 /// How long a completion may take. The server's own limit is 15 seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Between two looks whether the model is loaded.
 const LOOK: Duration = Duration::from_millis(100);

@@ -354,7 +354,8 @@ impl CompletionFilter {
             let at = text.strip_suffix(again)?.len();
             let splits_word = again.ends_with(is_word) && beyond.starts_with(is_word);
             let within_word = again.starts_with(is_word) && text[..at].ends_with(is_word);
-            (!splits_word && !within_word && self.is_apart(&text[..at], again)).then_some(at)
+            let apart = self.is_apart(&text[..at], again) && !self.closes_more(again);
+            (!splits_word && !within_word && apart).then_some(at)
         })
     }
 
@@ -363,20 +364,29 @@ impl CompletionFilter {
         if !self.place.brackets.judges() {
             return true;
         }
-        let depth = |text: &str| {
-            text.chars().fold((0_i64, 0_i64), |(depth, least), c| {
-                let depth = match c {
-                    '(' | '[' | '{' => depth + 1,
-                    ')' | ']' | '}' => depth - 1,
-                    _ => depth,
-                };
-                (depth, least.min(depth))
-            })
-        };
         let (open, _) = depth(text);
         let (_, lowest) = depth(rest);
         open <= 0 || lowest >= 0
     }
+
+    /// Whether `again`, the end of an answer, closes what the document leaves open: an answer has been
+    /// cut before the first bracket that closes more.
+    fn closes_more(&self, again: &str) -> bool {
+        let (_, lowest) = depth(again);
+        self.place.brackets.judges() && lowest < 0
+    }
+}
+
+/// How many brackets are open at the end of `text`, and at the least within it.
+fn depth(text: &str) -> (i64, i64) {
+    text.chars().fold((0, 0), |(depth, least), character| {
+        let depth = match character {
+            '(' | '[' | '{' => depth + 1,
+            ')' | ']' | '}' => depth - 1,
+            _ => depth,
+        };
+        (depth, least.min(depth))
+    })
 }
 
 /// Whether a line only closes brackets.

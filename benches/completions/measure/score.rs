@@ -20,6 +20,10 @@ pub struct Case<'a> {
 
 /// What is said of one answer.
 #[derive(Debug, Clone, Default, Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a figure of its own, independent of the others"
+)]
 pub struct Score {
     /// Nothing was offered.
     pub empty: bool,
