@@ -56,14 +56,14 @@ pub struct Source {
 /// Reads the packages of `language` that are there, some files of each.
 pub fn read(corpus: &Path, language: Language, seed: u64) -> anyhow::Result<Vec<Source>> {
     let mut sources = Vec::new();
-    let mut seen = BTreeSet::new();
+    let mut texts = BTreeSet::new();
     for package in Package::all()? {
         let folder = package.folder(corpus);
         if package.language != language || !folder.exists() {
             continue;
         }
         let mut files = files(&folder, language)?;
-        files.retain(|(path, text)| is_written(path, text) && seen.insert(text.clone()));
+        files.retain(|(path, text)| is_written(path, text) && texts.insert(text.clone()));
         files.shuffle(&mut random(seed, &format!("files {}", package.name)));
         let parsing = files
             .into_iter()

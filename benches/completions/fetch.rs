@@ -96,10 +96,13 @@ fn vendor(crates: &[&Package], work: &Path) -> anyhow::Result<()> {
         "[package]\nname = \"corpus\"\nedition = \"2024\"\n[workspace]\n[dependencies]\n"
             .to_owned();
     for package in crates {
-        manifest += &format!(
-            "{} = {{ version = \"={}\", default-features = false }}\n",
-            package.name, package.version
-        );
+        let Package { name, version, .. } = package;
+        manifest.extend([
+            name.as_str(),
+            " = { version = \"=",
+            version,
+            "\", default-features = false }\n",
+        ]);
     }
     fs::create_dir_all(work.join("crates/src"))?;
     fs::write(work.join("crates/Cargo.toml"), manifest)?;

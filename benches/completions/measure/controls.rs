@@ -64,11 +64,8 @@ fn rest_of_most_similar<'a>(before: &'a str, typed: &str) -> &'a str {
     let mut best = (0, "");
     for line in before.lines().rev() {
         let ends = typed.char_indices().map(|(at, _)| &typed[at..]);
-        let longer = ends.take_while(|end| end.len() > best.0);
-        if let Some((at, end)) = longer
-            .filter_map(|end| line.find(end).map(|at| (at, end)))
-            .next()
-        {
+        let mut longer = ends.take_while(|end| end.len() > best.0);
+        if let Some((at, end)) = longer.find_map(|end| line.find(end).map(|at| (at, end))) {
             best = (end.len(), &line[at + end.len()..]);
         }
     }
