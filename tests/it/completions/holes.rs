@@ -106,6 +106,6 @@ fn the_same_seed_gives_the_same_holes_and_any_character_is_whole() {
 
 #[test]
 fn a_passage_to_type_is_long() {
-    assert_eq!(long_blocks(Language::Rust, RUST, 60).len(), 1);
+    assert_eq!(long_blocks(Language::Rust, RUST, 100).len(), 1);
     assert_eq!(long_blocks(Language::Rust, RUST, 600).len(), 0);
 }
