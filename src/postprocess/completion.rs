@@ -151,6 +151,13 @@ impl CompletionFilter {
             Some(Found::ClearTo(at)) if !ended => &whole[..at],
             Some(Found::ClearTo(_)) | None => whole,
         };
+        let whole = match whole.find(is_unprintable) {
+            Some(at) => {
+                ended_by = EndedBy::Shape;
+                &whole[..at]
+            }
+            None => whole,
+        };
         let mut ended = ended || ended_by != EndedBy::Nothing;
         let start = self.start(whole, ended);
         let mut kept = &whole[start..];
@@ -387,6 +394,14 @@ fn depth(text: &str) -> (i64, i64) {
         };
         (depth, least.min(depth))
     })
+}
+
+/// Whether a character has no place in source that a person is to read: control characters, and
+/// those that turn the order of the text around them so that it reads other than it runs
+/// (CVE-2021-42574, "Trojan Source").
+fn is_unprintable(character: char) -> bool {
+    let turns = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || (character.is_control() && !matches!(character, '\n' | '\t'))
 }
 
 /// Whether a line only closes brackets.
