@@ -7,7 +7,7 @@
 //! keystroke computes the suffix again, but a model answers badly in an order it never saw; a short
 //! suffix keeps that cheap: [`SUFFIX_TOKENS`].
 
-use super::{Budget, Vocabulary, fit, too_long};
+use super::{Budget, Vocabulary, fit, healing, too_long};
 use crate::inference::{CompleteTask, GenerateError, Snippet};
 
 /// The longest suffix. What a completion must fit to stands in the first lines after the cursor
@@ -61,23 +61,44 @@ impl FimTokens {
     }
 }
 
+/// A prompt, and what its answer has to begin with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt<'a> {
+    /// The prompt's tokens.
+    pub tokens: Vec<u32>,
+    /// The text before the cursor that is not in the prompt: see [`healing`].
+    pub begun: &'a str,
+}
+
 /// The prompt for `task`; with `fim: None` just the text before the cursor, after snippets and path
-/// as comments would be guesswork, so without them.
+/// as comments would be guesswork, so without them. With `heals` it ends before the piece that is
+/// being typed.
 ///
 /// # Errors
 /// [`crate::inference::ErrorKind::TooLong`] when there is no room for a prompt at all.
-pub fn render(
-    task: &CompleteTask,
+pub fn render<'a>(
+    task: &'a CompleteTask,
     vocabulary: &dyn Vocabulary,
     fim: Option<FimTokens>,
     budget: Budget,
-) -> Result<Vec<u32>, GenerateError> {
-    let room = budget.prompt_tokens();
+    heals: bool,
+) -> Result<Prompt<'a>, GenerateError> {
+    let begun = if heals {
+        healing::unfinished(&task.prefix)
+    } else {
+        ""
+    };
+    let before = &task.prefix[..task.prefix.len() - begun.len()];
+    // The answer says that piece again, in a token a byte at worst. Always as much, so that the cut
+    // stays where it is while a word grows.
+    let spared = if heals { healing::LONGEST } else { 0 };
+    let room = budget.prompt_tokens().saturating_sub(spared);
     if room < LEAST_PROMPT {
         return Err(too_long(budget));
     }
     let Some(fim) = fim else {
-        return fit::end_of(&task.prefix, room, vocabulary);
+        let tokens = fit::end_of(before, room, vocabulary)?;
+        return Ok(Prompt { tokens, begun });
     };
     let mut header = match (fim.file_separator, &task.path) {
         (Some(separator), Some(path)) => file_header(separator, path, vocabulary)?,
@@ -90,7 +111,7 @@ pub fn render(
     let room = room - header.len() - 3;
     let share = (room / SUFFIX_SHARE).min(SUFFIX_TOKENS);
     let suffix = fit::beginning_of(&task.suffix, share, vocabulary)?;
-    let prefix = fit::end_of(&task.prefix, room - suffix.len(), vocabulary)?;
+    let prefix = fit::end_of(before, room - suffix.len(), vocabulary)?;
     let left = room - suffix.len() - prefix.len();
     let mut prompt = match fim.file_separator {
         Some(separator) => {
@@ -115,7 +136,10 @@ pub fn render(
             prompt.extend(prefix);
         }
     }
-    Ok(prompt)
+    Ok(Prompt {
+        tokens: prompt,
+        begun,
+    })
 }
 
 fn file_header(
@@ -182,7 +206,8 @@ mod tests {
     };
 
     fn prompt(task: &CompleteTask, fim: Option<FimTokens>, budget: Budget) -> String {
-        let tokens = render(task, &Bytes, fim, budget).unwrap();
+        let Prompt { tokens, begun } = render(task, &Bytes, fim, budget, false).unwrap();
+        assert_eq!(begun, "");
         assert!(tokens.len() <= budget.prompt_tokens());
         text_of(&tokens)
     }
@@ -263,12 +288,24 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_being_typed_is_left_to_the_answer() {
+        for order in [FimOrder::PrefixFirst, FimOrder::SuffixFirst] {
+            let fim = FimTokens::find(&Bytes, order);
+            let task = task("fn a() { retu", "}\n", &[]);
+            let prompt = render(&task, &Bytes, fim, BUDGET, true).unwrap();
+            assert_eq!(prompt.begun, " retu");
+            assert!(text_of(&prompt.tokens).contains("fn a() {"));
+            assert!(!text_of(&prompt.tokens).contains("retu"));
+        }
+    }
+
+    #[test]
     fn no_room_at_all_is_told() {
         let budget = Budget {
             context_tokens: 20,
             max_tokens: 64,
         };
-        let error = render(&task("x", "", &[]), &Bytes, None, budget).unwrap_err();
+        let error = render(&task("x", "", &[]), &Bytes, None, budget, true).unwrap_err();
         assert_eq!(error.kind, ErrorKind::TooLong);
     }
 }

@@ -24,6 +24,9 @@ const LONG_LINE_BYTES: usize = 4096;
 const BYTES_PER_TOKEN: usize = 16;
 
 /// The tokens of the end of `text`, at most `budget` of them, cut at a line start that stays.
+///
+/// # Errors
+/// When the tokenizer fails.
 pub fn end_of(
     text: &str,
     budget: usize,
@@ -76,6 +79,9 @@ fn choose_cut(text: &str, blocks: &[(usize, Vec<u32>)], budget: usize) -> Option
 }
 
 /// The tokens of the beginning of `text`, at most `budget` of them.
+///
+/// # Errors
+/// When the tokenizer fails.
 pub fn beginning_of(
     text: &str,
     budget: usize,

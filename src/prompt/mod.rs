@@ -7,7 +7,8 @@ pub mod chatml;
 pub mod context;
 mod extract;
 pub mod fim;
-mod fit;
+pub mod fit;
+pub mod healing;
 
 pub use extract::Extractor;
 

@@ -75,6 +75,19 @@ impl Continuation {
         model: &mut dyn LanguageModel,
         scores: &mut Scores,
     ) -> Result<Option<u32>, GenerateError> {
+        self.step_guided(model, scores, |_| ())
+    }
+
+    /// As [`Self::step`]; `guide` may change the scores before a token is chosen by them.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn step_guided(
+        &mut self,
+        model: &mut dyn LanguageModel,
+        scores: &mut Scores,
+        guide: impl FnOnce(&mut Scores),
+    ) -> Result<Option<u32>, GenerateError> {
         let start = self.window.start(self.window_start, self.tokens.len());
         if start != self.window_start {
             self.window_start = start;
@@ -90,6 +103,7 @@ impl Continuation {
             return Ok(None);
         }
         model.forward(waiting, &mut self.sequence, Some(scores))?;
+        guide(scores);
         self.sampler.choose(scores, &self.tokens).map(Some)
     }
 

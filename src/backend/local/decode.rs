@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::LanguageModel;
 use super::continuation::Continuation;
 use super::detokenizer::Detokenizer;
+use super::guide::Guide;
 use super::sampler::Scores;
 use super::sequence::Sequence;
 use super::stop::{Passed, StopSequences};
@@ -28,6 +29,8 @@ pub struct DecodeRequest {
     pub ends: Arc<HashSet<u32>>,
     /// Texts that end the answer.
     pub stop: Vec<String>,
+    /// What bears on the choice of tokens besides the model.
+    pub guide: Guide,
 }
 
 /// An answer in the making.
@@ -39,6 +42,9 @@ pub struct Decoding {
     cached_tokens: usize,
     detokenizer: Detokenizer,
     stops: StopSequences,
+    guide: Guide,
+    /// Tokens that said again what the answer had to begin with.
+    healed: usize,
 }
 
 /// What a step brought.
@@ -65,6 +71,7 @@ impl Decoding {
             max_tokens,
             ends,
             stop,
+            guide,
         } = request;
         Self {
             cached_tokens: sequence.len(),
@@ -73,6 +80,8 @@ impl Decoding {
             ends,
             detokenizer: Detokenizer::default(),
             stops: StopSequences::new(stop),
+            guide,
+            healed: 0,
         }
     }
 
@@ -86,19 +95,25 @@ impl Decoding {
         tokenizer: &Tokenizer,
         scores: &mut Scores,
     ) -> Result<Step, GenerateError> {
-        let Some(token) = self.continuation.step(model, scores)? else {
+        let guide = &mut self.guide;
+        let guided = |scores: &mut Scores| guide.apply(scores, tokenizer);
+        let Some(token) = self.continuation.step_guided(model, scores, guided)? else {
             return Ok(Step::Text(String::new()));
         };
         if self.ends.contains(&token) {
             return Ok(Step::Finished(self.stops.finish(), FinishReason::Stop));
         }
         self.continuation.accept(token);
-        let piece = self.detokenizer.push(tokenizer.bytes(token));
+        let added = self.guide.accept(token, tokenizer.bytes(token));
+        if added.is_empty() {
+            self.healed = self.answer().len();
+        }
+        let piece = self.detokenizer.push(added);
         let text = match self.stops.push(&piece) {
             Passed::Stopped(text) => return Ok(Step::Finished(text, FinishReason::Stop)),
             Passed::Text(text) => text,
         };
-        if self.answer().len() >= self.max_tokens || self.continuation.is_full() {
+        if self.answer().len() >= self.max_tokens + self.healed || self.continuation.is_full() {
             let text = text + &self.stops.finish();
             return Ok(Step::Finished(text, FinishReason::Length));
         }

@@ -43,6 +43,9 @@ pub struct Loaded {
     pub fim: Option<FimTokens>,
     /// How to hold a conversation, if the model knows how.
     pub chat: Option<ChatTemplate>,
+    /// Whether completions are mixed with what the document itself says comes next: for a model too
+    /// small to tell better.
+    pub copies: bool,
     /// A prompt and its answer, where they were written down with the model.
     pub canary: Option<Canary>,
     /// Where it was asked to run, and where it was seen to.
@@ -109,7 +112,12 @@ pub fn load(
         ModelSource::Folder(path) => load_folder(path, context_tokens, device),
         ModelSource::Bundle(bundle) => load_bundle(bundle, context_tokens),
         ModelSource::Embedded { bytes, name } => {
-            load_gguf(Gguf::open(Cursor::new(*bytes), name)?, context_tokens)
+            let gguf = Gguf::open(Cursor::new(*bytes), name)?;
+            let loaded = load_gguf(gguf, context_tokens)?;
+            Ok(Loaded {
+                copies: true,
+                ..loaded
+            })
         }
     }
 }
@@ -266,6 +274,7 @@ impl Known {
             fim,
             chat,
             tokenizer,
+            copies: false,
             canary: None,
             placement,
         })

@@ -10,6 +10,8 @@ mod engine;
 pub mod error;
 pub mod gguf;
 pub mod greedy;
+pub mod guide;
+pub mod infinigram;
 pub mod kv_cache;
 pub mod loader;
 pub mod model_config;
@@ -94,6 +96,11 @@ pub trait LanguageModel {
     /// The batch of tokens in which it computes prompts, where it insists on one.
     fn block(&self) -> Option<usize> {
         None
+    }
+
+    /// Whether it gives the logits of all tokens, and not just the most likely one.
+    fn gives_logits(&self) -> bool {
+        true
     }
 
     /// Has it compute prompts in batches (as it does at first) or token by token. Models without

@@ -3,9 +3,13 @@
 use std::sync::Arc;
 
 use super::decode::DecodeRequest;
+use super::guide::Guide;
+use super::infinigram::{self, InfiniGram};
 use super::loader::Loaded;
-use crate::inference::{CompletionShape, ErrorKind, GenerateError, GenerateRequest, Task};
-use crate::prompt::{Budget, chatml::ChatTemplate, fim};
+use crate::inference::{
+    CompleteTask, CompletionShape, ErrorKind, GenerateError, GenerateRequest, Task,
+};
+use crate::prompt::{Budget, Vocabulary as _, chatml::ChatTemplate, fim, fit};
 
 impl Loaded {
     /// What decoding a request needs.
@@ -19,13 +23,18 @@ impl Loaded {
         };
         let mut stop = request.stop;
         let mut ends = &self.ends;
+        let mut guide = Guide::default();
         let mut prompt = match &request.task {
             Task::Complete(task) => {
                 ends = &self.completion_ends;
                 if task.shape == CompletionShape::OneLine {
                     stop.push("\n".to_owned());
                 }
-                fim::render(task, &self.tokenizer, self.fim, budget)?
+                let heals = self.model.gives_logits();
+                let prompt = fim::render(task, &self.tokenizer, self.fim, budget, heals)?;
+                let document = self.document(task, prompt.begun)?;
+                guide = Guide::new(prompt.begun, document);
+                prompt.tokens
             }
             Task::Chat(task) => self.chat()?.chat(task, &self.tokenizer, budget)?,
             Task::Edit(task) => self.chat()?.edit(task, &self.tokenizer, budget)?,
@@ -47,7 +56,27 @@ impl Loaded {
             max_tokens: request.max_tokens,
             ends: Arc::clone(ends),
             stop,
+            guide,
         })
+    }
+
+    /// What the document says comes next, for a model that is to be told. The text before the cursor
+    /// counts up to the piece that is `begun`.
+    fn document(
+        &self,
+        task: &CompleteTask,
+        begun: &str,
+    ) -> Result<Option<InfiniGram>, GenerateError> {
+        if !self.copies {
+            return Ok(None);
+        }
+        let before = &task.prefix[..task.prefix.len() - begun.len()];
+        let before = fit::end_of(before, infinigram::MOST_TOKENS, &self.tokenizer)?;
+        let after = fit::beginning_of(&task.suffix, infinigram::MOST_AFTER, &self.tokenizer)?;
+        let others = task.snippets.iter();
+        let others = others.map(|snippet| self.tokenizer.encode(&snippet.text));
+        let others = others.collect::<Result<Vec<_>, _>>()?;
+        Ok(Some(InfiniGram::new(&before, &after, &others)))
     }
 
     fn chat(&self) -> Result<ChatTemplate, GenerateError> {

@@ -3,7 +3,7 @@
 //! Text is never searched for special tokens, so a document that contains `<|im_end|>` is encoded
 //! as those characters; prompts insert the ids of special tokens themselves.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 
 use tokenizers::models::bpe::{BPE, Vocab};
@@ -38,6 +38,8 @@ pub struct Tokenizer {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     lines: RefCell<LineCache>,
+    /// The tokens that stand for text, by their bytes; sorted when first asked for.
+    sorted: OnceCell<Vec<u32>>,
 }
 
 #[derive(Default)]
@@ -205,6 +207,7 @@ impl Tokenizer {
             bytes: texts.concat(),
             ends,
             lines: RefCell::default(),
+            sorted: OnceCell::new(),
         })
     }
 
@@ -217,6 +220,32 @@ impl Tokenizer {
         };
         let start = token.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.bytes[start..*end]
+    }
+
+    /// The tokens with which a text that begins with `begun` (not empty) can begin: those that begin
+    /// with it, and those that it begins with. Some always do, since every byte is a token.
+    pub fn agreeing(&self, begun: &[u8]) -> impl Iterator<Item = u32> {
+        let sorted = self.sorted.get_or_init(|| {
+            let added: HashSet<u32> = self.added.values().copied().collect();
+            let mut tokens: Vec<u32> = (0..self.rows() as u32)
+                .filter(|token| !self.bytes(*token).is_empty() && !added.contains(token))
+                .collect();
+            tokens.sort_unstable_by_key(|token| self.bytes(*token));
+            tokens
+        });
+        let equal = |bytes: &[u8]| {
+            let from = sorted.partition_point(|token| self.bytes(*token) < bytes);
+            let count = sorted[from..].partition_point(|token| self.bytes(*token) == bytes);
+            &sorted[from..from + count]
+        };
+        let mut agreeing: Vec<u32> = (1..begun.len())
+            .flat_map(|length| equal(&begun[..length]))
+            .copied()
+            .collect();
+        let from = sorted.partition_point(|token| self.bytes(*token) < begun);
+        let count = sorted[from..].partition_point(|token| self.bytes(*token).starts_with(begun));
+        agreeing.extend(&sorted[from..from + count]);
+        agreeing.into_iter()
     }
 
     /// How many rows the model's vocabulary has: every token is below it.

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use tandem::backend::local::ModelSource;
 use tandem::backend::local::decode::{DecodeRequest, Decoding, Step};
 use tandem::backend::local::detokenizer::Detokenizer;
+use tandem::backend::local::guide::Guide;
 use tandem::backend::local::kv_cache::KvCache;
 use tandem::backend::local::loader::{Loaded, load};
 use tandem::backend::local::sampler::Scores;
@@ -205,7 +206,8 @@ fn tandem_mini_answers_as_it_was_shipped() {
             context_tokens: 1024,
             max_tokens: case.greedy_ids.len(),
         };
-        let prompt = fim::render(&task, &loaded.tokenizer, loaded.fim, budget).unwrap();
+        let prompt = fim::render(&task, &loaded.tokenizer, loaded.fim, budget, false).unwrap();
+        let prompt = prompt.tokens;
         assert_eq!(prompt, case.prompt_ids, "{}", case.name);
         let mut sequence = loaded.model.sequence().unwrap();
         let mut tokens = prompt.clone();
@@ -298,6 +300,7 @@ fn answers_end_where_hugging_faces_end_and_chats_are_rendered_as_its_template_do
             max_tokens: case.greedy.len(),
             ends: Arc::clone(&loaded.ends),
             stop: Vec::new(),
+            guide: Guide::default(),
         };
         let sequence = loaded.model.sequence().unwrap();
         let mut decoding = Decoding::new(request, loaded.model.as_ref(), sequence, 64);

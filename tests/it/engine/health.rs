@@ -106,6 +106,11 @@ impl LanguageModel for Fake {
         Ok(())
     }
 
+    /// It says the same whatever was begun, so no answer is to begin with that.
+    fn gives_logits(&self) -> bool {
+        false
+    }
+
     fn window(&self) -> Window {
         Window::fixed(2000)
     }
@@ -167,6 +172,7 @@ impl Rig {
                 completion_ends: Arc::default(),
                 fim: None,
                 chat: None,
+                copies: false,
                 canary,
                 placement: Placement {
                     requested: "chip".into(),

@@ -82,6 +82,11 @@ impl LanguageModel for Fake {
         Ok(())
     }
 
+    /// It says the same whatever was begun, so no answer is to begin with that.
+    fn gives_logits(&self) -> bool {
+        false
+    }
+
     fn window(&self) -> Window {
         Window::fixed(2000)
     }
@@ -121,6 +126,7 @@ impl Rig {
                 completion_ends: Arc::default(),
                 fim: None,
                 chat: None,
+                copies: false,
                 canary: None,
                 placement: threads::requested(),
             })

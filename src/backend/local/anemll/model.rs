@@ -89,6 +89,10 @@ impl LanguageModel for AnemllModel {
         self.pipeline.batch()
     }
 
+    fn gives_logits(&self) -> bool {
+        self.pipeline.gives_logits()
+    }
+
     fn set_prefill(&mut self, prefill: Prefill) {
         self.pipeline.use_batches(prefill == Prefill::Batched);
     }

@@ -148,6 +148,12 @@ impl Pipeline {
         self.read_head(scores)
     }
 
+    /// Whether the head gives logits, and not just the best token.
+    #[must_use]
+    pub fn gives_logits(&self) -> bool {
+        matches!(self.plan.head, Head::Logits { .. })
+    }
+
     /// Where the batch begins that `position` is to go in: at `position`, or before it, where
     /// computing a few tokens again costs less than the rest one by one. `None` where it is to go by
     /// itself, as it must where the batch would overrun the cache.

@@ -1,0 +1,69 @@
+//! What bears on the choice of a token besides the model: what the answer has to begin with, and what
+//! the document says.
+
+use super::infinigram::InfiniGram;
+use super::sampler::Scores;
+use super::tokenizer::Tokenizer;
+
+/// For tokens that may not come: finite, since arithmetic that is not is taken for a fault.
+const FORBIDDEN: f32 = -1e30;
+
+/// Guides one answer.
+#[derive(Debug, Default)]
+pub struct Guide {
+    begun: Vec<u8>,
+    document: Option<InfiniGram>,
+    allowed: Vec<(u32, f32)>,
+}
+
+impl Guide {
+    /// For an answer that has to begin with `begun`, which is no part of what it adds.
+    #[must_use]
+    pub fn new(begun: &str, document: Option<InfiniGram>) -> Self {
+        Self {
+            begun: begun.as_bytes().to_vec(),
+            document,
+            allowed: Vec::new(),
+        }
+    }
+
+    /// Changes the scores of the next token. A model that chooses by itself is not guided.
+    pub fn apply(&mut self, scores: &mut Scores, tokenizer: &Tokenizer) {
+        let logits = &mut scores.logits;
+        // Numbers that are not finite are a fault, which must not be hidden.
+        if logits.is_empty() || logits.iter().any(|logit| !logit.is_finite()) {
+            return;
+        }
+        if let Some(document) = &mut self.document {
+            document.mix(logits);
+        }
+        if !self.begun.is_empty() {
+            self.allowed.clear();
+            for token in tokenizer.agreeing(&self.begun) {
+                if let Some(logit) = logits.get(token as usize) {
+                    self.allowed.push((token, *logit));
+                }
+            }
+            logits.fill(FORBIDDEN);
+            for (token, logit) in &self.allowed {
+                logits[*token as usize] = *logit;
+            }
+        }
+    }
+
+    /// Notes that `token` was chosen; returns what of `bytes`, which it stands for, the answer adds.
+    pub fn accept<'a>(&mut self, token: u32, bytes: &'a [u8]) -> &'a [u8] {
+        if let Some(document) = &mut self.document {
+            document.push(token);
+        }
+        let begun = bytes.len().min(self.begun.len());
+        self.begun.drain(..begun);
+        &bytes[begun..]
+    }
+
+    /// Whether all that the answer has to begin with is said.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.begun.is_empty()
+    }
+}
