@@ -253,7 +253,7 @@ impl CompletionFilter {
                 return whole.len();
             }
         }
-        if echo.ends_with([' ', '\t']) {
+        if self.place.line_before.ends_with([' ', '\t']) {
             let text = &whole[start..];
             start += text.len() - text.trim_start_matches([' ', '\t']).len();
         }
