@@ -9,7 +9,7 @@ from pathlib import Path
 from terminal import Terminal
 
 REPOSITORY = Path(__file__).parents[2]
-DOCUMENT = REPOSITORY / "tests/data/picture/inventory.py"
+DOCUMENT = REPOSITORY / "tests/data/picture/stock.py"
 
 # What README tells a person to put into their own, and a status line.
 NEOVIM_CONFIGURATION = """
@@ -99,7 +99,7 @@ def shell_line(terminal: Terminal, command: str) -> None:
 
 def complete(machine: Machine) -> tuple[Terminal, str]:
     """A completion on the command line."""
-    command = ["tandem", "complete", "--show", f"{DOCUMENT.relative_to(REPOSITORY)}:13"]
+    command = ["tandem", "complete", "--show", f"{DOCUMENT.relative_to(REPOSITORY)}:11"]
     terminal = machine.starts(command, 84, 16, REPOSITORY)
     shell_line(terminal, " ".join(command))
     if terminal.wait_for_end() != 0:
@@ -119,17 +119,17 @@ def doctor(machine: Machine) -> tuple[Terminal, str]:
 
 def ghost(machine: Machine) -> tuple[Terminal, str]:
     """A suggestion at the cursor in Neovim."""
-    return typed_until_ghost(machine, 80, 16), "nvim inventory.py"
+    return typed_until_ghost(machine, 80, 16), "nvim stock.py"
 
 
 def typed_until_ghost(machine: Machine, columns: int, lines: int) -> Terminal:
-    (machine.project / "inventory.py").write_text("".join(DOCUMENT.read_text().splitlines(True)[:10]))
-    terminal = machine.starts_neovim("inventory.py", columns, lines)
+    (machine.project / "stock.py").write_text("".join(DOCUMENT.read_text().splitlines(True)[:10]))
+    terminal = machine.starts_neovim("stock.py", columns, lines)
     terminal.wait_for("Tandem ")
     terminal.type("Go")
     terminal.wait_for("INSERT")
     # Neovim indents it.
-    typed = "def add(self, name: str, "
+    typed = "prices: dict"
     terminal.type(f"\r{typed}")
     terminal.wait_for(lambda text: re.search(rf"{re.escape(typed)}\S", text))
     return terminal
@@ -155,7 +155,7 @@ def status(machine: Machine) -> tuple[Terminal, str]:
     terminal = machine.starts(["tandem", "status", "--watch"], 112, 20)
     shell_line(terminal, "tandem status --watch")
     terminal.wait_for("session")
-    for word in ("count", ": int", " = 1) -> None:"):
+    for word in ("[str, int]", " = field(", "default_factory=dict)"):
         for editor in editors:
             editor.type(word)
             editor.wait_for(word)
