@@ -194,6 +194,10 @@ return function(test)
       assert(lines, 'README has no block with vim.lsp.inline_completion.enable(true)')
       editor:lua(lines)
       editor:open_attached('a.py', { 'import os', '' })
+      -- Neovim listens to the buffer a moment after the client is there, and does not make up for it.
+      editor:wait('Neovim to listen', function()
+        return editor:lua("return #vim.api.nvim_get_autocmds({ event = 'InsertEnter', buffer = 0 }) > 0")
+      end)
       editor:keys('Gox = ')
       editor:wait('a ghost', function()
         return editor:ghost() == TEXT
