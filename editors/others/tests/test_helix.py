@@ -1,5 +1,6 @@
 """Helix, which knows completion menus only, with Tandem beside a language's own server."""
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +9,7 @@ from terminal import Terminal
 
 ESCAPE, TAB, ENTER, CONTROL_X = "\x1b", "\t", "\r", "\x18"
 
-# More than a slow machine needs: each takes a second.
+# More than a slow machine needs, of a second each.
 ATTEMPTS = 60
 
 
@@ -72,6 +73,7 @@ def test_it_stands_beside_what_the_languages_own_server_offers(helix, person: Pe
     for _ in range(ATTEMPTS):
         if "pathsep" in menu:
             break
+        time.sleep(1)
         terminal.type(ESCAPE)
         terminal.wait_for("NOR")
         terminal.type(f"A{CONTROL_X}")
