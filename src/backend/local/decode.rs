@@ -104,8 +104,9 @@ impl Decoding {
             return Ok(Step::Finished(self.stops.finish(), FinishReason::Stop));
         }
         self.continuation.accept(token);
+        let is_begun = self.guide.has_begun();
         let added = self.guide.accept(token, tokenizer.bytes(token));
-        if added.is_empty() {
+        if !is_begun && added.is_empty() {
             self.healed = self.answer().len();
         }
         let piece = self.detokenizer.push(added);

@@ -1,11 +1,16 @@
 //! What bears on a completion besides the model: the piece being typed, and the document's own words.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
+use tandem::backend::local::decode::{DecodeRequest, Decoding, Step};
 use tandem::backend::local::guide::Guide;
 use tandem::backend::local::sampler::Scores;
-use tandem::backend::local::{LocalBackend, ModelSource};
+use tandem::backend::local::sequence::{ReleasedStates, Sequence, StateHandle};
+use tandem::backend::local::window::Window;
+use tandem::backend::local::{LanguageModel, LocalBackend, ModelSource};
 use tandem::config::LocalSettings;
-use tandem::inference::{Backend as _, Generation};
+use tandem::inference::{Backend as _, FinishReason, GenerateError, Generation, Sampling};
 use tokio_util::sync::CancellationToken;
 
 use super::backend::complete;
@@ -94,6 +99,67 @@ proptest! {
         }
         prop_assert!(said.starts_with(begun.as_bytes()));
         prop_assert_eq!(&said[begun.len()..], &added[..]);
+    }
+}
+
+/// Would rather say a token that stands for no text, always.
+struct Speechless {
+    rows: usize,
+}
+
+impl LanguageModel for Speechless {
+    fn sequence(&mut self) -> Result<Sequence, GenerateError> {
+        let handle = StateHandle::new(0, 1, &ReleasedStates::default());
+        Ok(Sequence::in_state(handle))
+    }
+
+    fn forward(
+        &mut self,
+        tokens: &[u32],
+        sequence: &mut Sequence,
+        scores: Option<&mut Scores>,
+    ) -> Result<(), GenerateError> {
+        sequence.push(tokens);
+        if let Some(scores) = scores {
+            scores.logits = vec![0.0; self.rows + 1];
+            scores.logits[self.rows] = 1.0;
+        }
+        Ok(())
+    }
+
+    fn window(&self) -> Window {
+        Window::fixed(2000)
+    }
+}
+
+#[test]
+fn what_is_begun_does_not_count_as_the_answer_and_all_else_does() {
+    let tokenizer = load_fixture("qwen3-tiny").tokenizer;
+    let mut model = Speechless {
+        rows: tokenizer.rows(),
+    };
+    for begun in ["", "retu"] {
+        let request = DecodeRequest {
+            prompt: vec![1, 2, 3],
+            sampling: Sampling::GREEDY,
+            max_tokens: 5,
+            ends: Arc::default(),
+            stop: Vec::new(),
+            guide: Guide::new(begun, None),
+        };
+        let sequence = model.sequence().unwrap();
+        let mut decoding = Decoding::new(request, &model, sequence, 64);
+        let mut scores = Scores::default();
+        let reason = loop {
+            if let Step::Finished(_, reason) =
+                decoding.step(&mut model, &tokenizer, &mut scores).unwrap()
+            {
+                break reason;
+            }
+        };
+        assert_eq!(reason, FinishReason::Length);
+        let most = 5 + begun.len();
+        assert!((5..=most).contains(&decoding.answer().len()), "{begun:?}");
     }
 }
 
