@@ -30,6 +30,9 @@ impl Guide {
     /// Changes the scores of the next token. A model that chooses by itself is not guided.
     pub fn apply(&mut self, scores: &mut Scores, tokenizer: &Tokenizer) {
         let logits = &mut scores.logits;
+        if self.begun.is_empty() && self.document.is_none() {
+            return;
+        }
         // Numbers that are not finite are a fault, which must not be hidden.
         if logits.is_empty() || logits.iter().any(|logit| !logit.is_finite()) {
             return;

@@ -34,8 +34,9 @@ pub struct InfiniGram {
     tokens: Vec<u32>,
     /// For each token, how many before it are the last ones said.
     lengths: Vec<u16>,
-    /// The weights of tokens that may come next.
-    weights: Vec<(u32, f32)>,
+    /// The weight of each token of the vocabulary, and those that have any.
+    weights: Vec<f32>,
+    weighted: Vec<u32>,
 }
 
 impl InfiniGram {
@@ -51,15 +52,17 @@ impl InfiniGram {
         tokens.extend(before);
         tokens.push(BREAK);
         tokens.extend(after);
-        let mut grams = Self {
-            lengths: vec![0; tokens.len()],
+        let last = &before[before.len().saturating_sub(usize::from(LONGEST))..];
+        let lengths = (0..tokens.len()).map(|at| {
+            let agreeing = tokens[..at].iter().rev().zip(last.iter().rev());
+            agreeing.take_while(|(token, said)| token == said).count() as u16
+        });
+        Self {
+            lengths: lengths.collect(),
             tokens,
             weights: Vec::new(),
-        };
-        for token in &before[before.len().saturating_sub(usize::from(LONGEST))..] {
-            grams.push(*token);
+            weighted: Vec::new(),
         }
-        grams
     }
 
     /// Tells it what is said next.
@@ -75,7 +78,6 @@ impl InfiniGram {
 
     /// Mixes what it knows into `logits`.
     pub fn mix(&mut self, logits: &mut [f32]) {
-        self.weights.clear();
         // The cursor itself is no place to learn from: what follows there is not known.
         let places = self.tokens.iter().zip(&self.lengths);
         let places =
@@ -83,21 +85,26 @@ impl InfiniGram {
         let Some(longest) = places.clone().map(|(_, length)| *length).max() else {
             return;
         };
-        self.weights.extend(places.map(|(token, length)| {
+        self.weights.resize(logits.len(), 0.0);
+        let mut total = 0.0;
+        for (token, length) in places {
             let shorter = f32::from(longest - *length);
-            (*token, (-GROWTH * shorter).exp())
-        }));
-        let share = share(longest);
-        self.weights.sort_unstable_by_key(|(token, _)| *token);
-        let total: f32 = self.weights.iter().map(|(_, weight)| weight).sum();
+            let weight = (-GROWTH * shorter).exp();
+            let sum = &mut self.weights[*token as usize];
+            if *sum <= 0.0 {
+                self.weighted.push(*token);
+            }
+            *sum += weight;
+            total += weight;
+        }
         let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f32 = logits.iter().map(|logit| (logit - most).exp()).sum();
         let normalizer = most + sum.ln();
         // All others would be scaled by 1 - share, which changes no comparison between them.
-        let odds = share / (1.0 - share);
-        for same in self.weights.chunk_by(|a, b| a.0 == b.0) {
-            let weight: f32 = same.iter().map(|(_, weight)| weight).sum();
-            let logit = &mut logits[same[0].0 as usize];
+        let odds = share(longest) / (1.0 - share(longest));
+        for token in self.weighted.drain(..) {
+            let weight = std::mem::take(&mut self.weights[token as usize]);
+            let logit = &mut logits[token as usize];
             let mixed = (*logit - normalizer).exp() + odds * weight / total;
             *logit = normalizer + mixed.ln();
         }

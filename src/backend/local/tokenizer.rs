@@ -3,7 +3,7 @@
 //! Text is never searched for special tokens, so a document that contains `<|im_end|>` is encoded
 //! as those characters; prompts insert the ids of special tokens themselves.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
 use tokenizers::models::bpe::{BPE, Vocab};
@@ -38,8 +38,8 @@ pub struct Tokenizer {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     lines: RefCell<LineCache>,
-    /// The tokens that stand for text, by their bytes; sorted when first asked for.
-    sorted: OnceCell<Vec<u32>>,
+    /// The tokens that stand for text, in the order of their bytes.
+    sorted: Vec<u32>,
 }
 
 #[derive(Default)]
@@ -194,6 +194,11 @@ impl Tokenizer {
             let fact = "the tokenizer lacks some of the 256 single bytes";
             return Err(LoadError::malformed(file, fact));
         }
+        let special: HashSet<u32> = added.values().copied().collect();
+        let mut sorted: Vec<u32> = (0..rows as u32)
+            .filter(|id| !texts[*id as usize].is_empty() && !special.contains(id))
+            .collect();
+        sorted.sort_unstable_by_key(|id| texts[*id as usize].as_slice());
         let ends = texts
             .iter()
             .scan(0, |end, text| {
@@ -207,7 +212,7 @@ impl Tokenizer {
             bytes: texts.concat(),
             ends,
             lines: RefCell::default(),
-            sorted: OnceCell::new(),
+            sorted,
         })
     }
 
@@ -225,14 +230,7 @@ impl Tokenizer {
     /// The tokens with which a text that begins with `begun` (not empty) can begin: those that begin
     /// with it, and those that it begins with. Some always do, since every byte is a token.
     pub fn agreeing(&self, begun: &[u8]) -> impl Iterator<Item = u32> {
-        let sorted = self.sorted.get_or_init(|| {
-            let added: HashSet<u32> = self.added.values().copied().collect();
-            let mut tokens: Vec<u32> = (0..self.rows() as u32)
-                .filter(|token| !self.bytes(*token).is_empty() && !added.contains(token))
-                .collect();
-            tokens.sort_unstable_by_key(|token| self.bytes(*token));
-            tokens
-        });
+        let sorted = self.sorted.as_slice();
         let equal = |bytes: &[u8]| {
             let from = sorted.partition_point(|token| self.bytes(*token) < bytes);
             let count = sorted[from..].partition_point(|token| self.bytes(*token) == bytes);
