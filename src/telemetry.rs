@@ -25,6 +25,9 @@ pub struct Decision {
     pub task: &'static str,
     /// Whether it started by itself, while typing.
     pub automatic: bool,
+    /// Whether nobody was asked, since an answer that was given before still held: its author is
+    /// named then, and it took no time worth counting.
+    pub cached: bool,
     /// Who answered and why, or who was asked last; `None` if nobody was asked.
     pub attribution: Option<Attribution>,
     /// What it came to.

@@ -115,7 +115,13 @@ impl Document {
 
     /// Types one character at the cursor.
     pub fn type_one(&mut self) -> Keystroke {
-        let key = char::from(KEYSTROKES[self.version as usize % KEYSTROKES.len()]);
+        self.press(char::from(
+            KEYSTROKES[self.version as usize % KEYSTROKES.len()],
+        ))
+    }
+
+    /// Types this character at the cursor. It is ASCII.
+    pub fn press(&mut self, key: char) -> Keystroke {
         let at = json!({"line": self.line, "character": self.column});
         self.version += 1;
         self.column += 1;

@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::client::Client;
 use crate::corpus::{Document, LINES, Workspace};
 use crate::figures::{Goal, Row};
-use crate::mock::Mock;
+use crate::mock::{ANSWER, Mock};
 use crate::peers::Server;
 
 /// What one server still does after its answer must not fall into the next one's time.
@@ -67,6 +67,7 @@ fn main() -> anyhow::Result<()> {
     }
     if arguments.completions > 0 {
         rows.extend(scripted_round_trips(&arguments, &workspace)?);
+        rows.extend(typed_along(&arguments, &workspace)?);
     }
     if arguments.side_by_side > 0 {
         rows.extend(side_by_side(&arguments, &workspace)?);
@@ -134,6 +135,49 @@ fn scripted_round_trips(
         ),
         durations,
         Some(Goal { p50: 0.5, p99: 2.0 }),
+    ))
+}
+
+/// The round trip of a keystroke that agrees with what is suggested.
+fn typed_along(arguments: &Arguments, workspace: &Workspace) -> anyhow::Result<Option<Row>> {
+    let program = std::env::current_exe()?;
+    let mut client = Client::start(Command::new(program).arg("--serve-scripted"))?;
+    client.initialize(&workspace.root, &Value::Null)?;
+    let mut documents = open_documents(&mut client, workspace)?;
+    let mut durations = Vec::new();
+    let mut suggestions = 0;
+    let count = documents.len();
+    while durations.len() < arguments.completions {
+        let document = &mut documents[suggestions % count];
+        let first = document.type_one();
+        let (method, params) = peers::inline_completion(&document.uri, &first);
+        let answer = client.change_and_request(&first.change, method, &params)?;
+        Server::Tandem.check(&answer.result)?;
+        suggestions += 1;
+        // All but the last, after which nothing is left.
+        for key in ANSWER[..ANSWER.len() - 1].chars() {
+            let keystroke = document.press(key);
+            let (method, params) = peers::inline_completion(&document.uri, &keystroke);
+            let answer = client.change_and_request(&keystroke.change, method, &params)?;
+            Server::Tandem.check(&answer.result)?;
+            durations.push(answer.took);
+        }
+    }
+    let report = client.request("tandem/status", &Value::Null)?.result;
+    let counts = &report["completions"];
+    anyhow::ensure!(
+        counts["fromCache"] == durations.len() && counts["offered"] == suggestions,
+        "of {} keys that agree with {suggestions} suggestions some asked the model: {counts}",
+        durations.len()
+    );
+    client.shut_down()?;
+    Ok(Row::new(
+        format!(
+            "keystroke that agrees with the suggestion, no model asked, {} documents of {LINES} lines",
+            arguments.documents
+        ),
+        durations,
+        Some(Goal { p50: 1.0, p99: 1.0 }),
     ))
 }
 

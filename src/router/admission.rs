@@ -106,8 +106,7 @@ impl Admission {
             };
             drop(inner);
             if let Some(older) = older {
-                older.superseded.store(true, Ordering::Release);
-                older.cancel.cancel();
+                older.displace();
             }
         }
         Standing {
@@ -115,6 +114,15 @@ impl Admission {
             document,
             number,
             superseded,
+        }
+    }
+
+    /// Ends the automatic request for `document`, if there is one, for something newer that needs no
+    /// place.
+    pub fn displace(&self, document: &str) {
+        let older = self.lock().latest.remove(document);
+        if let Some(older) = older {
+            older.displace();
         }
     }
 
@@ -191,6 +199,13 @@ impl Admission {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Latest {
+    fn displace(self) {
+        self.superseded.store(true, Ordering::Release);
+        self.cancel.cancel();
     }
 }
 

@@ -470,6 +470,7 @@ impl Serving {
                 Task::Edit(_) => "edit",
             },
             automatic: self.request.origin.automatic,
+            cached: false,
             attribution: self.asked.clone(),
             outcome,
             why: why.map(ToString::to_string),

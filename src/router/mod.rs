@@ -12,14 +12,16 @@ mod stream;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
-use crate::inference::{Backend, BackendKind, GenerateRequest, Health, Placement, Task};
-use crate::telemetry::{Decision, Decisions};
+use crate::inference::{
+    Attribution, Backend, BackendKind, GenerateRequest, Health, Placement, RequestId, Task, Usage,
+};
+use crate::telemetry::{Decision, Decisions, Outcome};
 
 use admission::Admission;
 use attempt::Serving;
@@ -147,6 +149,32 @@ impl Router {
         // Ends with the request, which ends with its token, which the stream's drop cancels.
         tokio::spawn(serving.run(ask, standing));
         stream
+    }
+
+    /// Notes that a completion for `document` needs nobody, since an answer that was given before
+    /// holds again. Ends an older automatic request for the document, as any newer request does.
+    pub fn note_recalled(
+        &self,
+        document: &str,
+        automatic: bool,
+        attribution: Option<Attribution>,
+        outcome: Outcome,
+    ) {
+        self.admission.displace(document);
+        self.decisions.record(Decision {
+            id: RequestId::next(),
+            at: SystemTime::now(),
+            task: "complete",
+            automatic,
+            cached: true,
+            attribution,
+            outcome,
+            why: None,
+            failed_attempts: Vec::new(),
+            took: Duration::ZERO,
+            first_token: None,
+            usage: Usage::default(),
+        });
     }
 
     /// Asks the on-device models to load, without waiting, as far as the mode may need them.

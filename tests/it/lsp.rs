@@ -9,3 +9,4 @@ mod completion;
 mod session;
 mod settings;
 mod sync;
+mod typed_along;

@@ -19,8 +19,11 @@ const REMEMBERED: usize = 512;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AcceptanceCounts {
-    /// Suggestions that were sent to the client.
+    /// Suggestions that were sent to the client, each counted once: what is left of one after a key
+    /// is the same.
     pub offered: u64,
+    /// Completions for which nobody was asked, since what was suggested before still held.
+    pub from_cache: u64,
     /// Suggestions the client says it has shown, each counted once.
     pub shown: u64,
     /// Suggestions accepted whole, each counted once.
@@ -94,6 +97,11 @@ impl Acceptance {
             command: ACCEPTED.to_owned(),
             arguments: Some(vec![json!({ "id": id })]),
         }
+    }
+
+    /// What was suggested before answered again.
+    pub fn recalled(&self) {
+        self.lock().counts.from_cache += 1;
     }
 
     /// A suggestion was shown.
@@ -181,6 +189,7 @@ mod tests {
         }
         let expected = AcceptanceCounts {
             offered: 1,
+            from_cache: 0,
             shown: 1,
             accepted: 1,
             partially_accepted: 1,

@@ -57,7 +57,10 @@ impl Adaptor {
             Sync::Change => documents
                 .change(params, self.server.capabilities().encoding)
                 .map_err(|error| error.to_string()),
-            Sync::Close => documents.close(params).map_err(|error| error.to_string()),
+            Sync::Close => documents
+                .close(params)
+                .map(|uri| self.server.suggestions.forget(&uri))
+                .map_err(|error| error.to_string()),
         };
         let Err(why) = applied else {
             return std::future::ready(Ok(None)).boxed();

@@ -54,6 +54,8 @@ pub async fn execute(server: &Server, params: ExecuteCommandParams) -> Result<Op
             Ok(Some(json!({ "known": known })))
         }
         PAUSE | RESUME => {
+            // What comes after the pause is to be new.
+            server.suggestions.forget_all();
             server.status.pause(params.command == PAUSE).await;
             Ok(None)
         }

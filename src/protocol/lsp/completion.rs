@@ -6,11 +6,10 @@ use tower_lsp::lsp_types::{
     MarkupContent, MarkupKind, Range, TextEdit,
 };
 
-use crate::router::Answer;
-
 use super::generate::{self, Cursor, Place};
 use super::position;
 use super::server::Server;
+use super::suggestions::Suggestion;
 
 /// Labels longer than this are cut: popups are narrow.
 const MAX_LABEL_CHARS: usize = 60;
@@ -30,9 +29,9 @@ pub async fn completion(server: &Server, params: CompletionParams) -> Completion
     };
     let items = match generate::complete(server, place).await {
         None => Vec::new(),
-        Some((cursor, answers)) => answers
-            .iter()
-            .map(|answer| item(server, &cursor, answer))
+        Some((cursor, suggestions)) => suggestions
+            .into_iter()
+            .map(|suggestion| item(server, &cursor, suggestion))
             .collect(),
     };
     CompletionResponse::List(CompletionList {
@@ -45,13 +44,13 @@ fn invoked(context: Option<&CompletionContext>) -> bool {
     context.is_none_or(|context| context.trigger_kind == CompletionTriggerKind::INVOKED)
 }
 
-fn item(server: &Server, cursor: &Cursor, answer: &Answer) -> CompletionItem {
+fn item(server: &Server, cursor: &Cursor, suggestion: Suggestion) -> CompletionItem {
     // Popups compare with the word before the cursor, so the item starts there.
     let text = &cursor.document.text;
     let from = generate::start_of_word(text, cursor.to, cursor.from);
     let position = |index| position::to_position(text, index, cursor.encoding);
     let typed = text.slice(from..cursor.to).to_string();
-    let new_text = format!("{typed}{}", answer.text);
+    let new_text = format!("{typed}{}", suggestion.text);
     let first_line = new_text.lines().find(|line| !line.trim().is_empty());
     let label = label(first_line.unwrap_or_default());
     let documentation = if server.capabilities().markdown_documentation {
@@ -68,7 +67,7 @@ fn item(server: &Server, cursor: &Cursor, answer: &Answer) -> CompletionItem {
         kind: Some(CompletionItemKind::TEXT),
         detail: Some(format!(
             "{} ({})",
-            answer.attribution.model, answer.attribution.backend
+            suggestion.attribution.model, suggestion.attribution.backend
         )),
         documentation: Some(documentation),
         preselect: Some(false),
@@ -80,7 +79,7 @@ fn item(server: &Server, cursor: &Cursor, answer: &Answer) -> CompletionItem {
             range: Range::new(position(from), position(cursor.to)),
             new_text,
         })),
-        command: Some(server.acceptance.offer()),
+        command: Some(suggestion.command),
         ..CompletionItem::default()
     }
 }

@@ -195,14 +195,16 @@ impl Documents {
         }
     }
 
-    /// Applies `textDocument/didClose`: the text is gone, and work for it ends.
+    /// Applies `textDocument/didClose`: the text is gone, and work for it ends. Gives the document's
+    /// name.
     ///
     /// # Errors
     /// What is wrong with `params`.
-    pub fn close(&self, params: Value) -> Result<(), serde_json::Error> {
+    pub fn close(&self, params: Value) -> Result<Url, serde_json::Error> {
         let closed: DidCloseTextDocumentParams = serde_json::from_value(params)?;
-        self.lock().open.remove(&closed.text_document.uri);
-        Ok(())
+        let uri = closed.text_document.uri;
+        self.lock().open.remove(&uri);
+        Ok(uri)
     }
 
     /// A document as it is now.

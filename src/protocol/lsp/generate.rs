@@ -14,12 +14,15 @@ use crate::inference::{
     RequestId, Sampling, Task,
 };
 use crate::router::{Answer, Origin, RouteRequest};
+use crate::telemetry::Outcome;
 
+use super::agree::Seen;
 use super::context::{self, PREFIX_BYTES, SUFFIX_BYTES};
 use super::documents::{Snapshot, State};
 use super::position::{self, Encoding};
 use super::server::Server;
-use super::status::Nothing;
+use super::status::{Nothing, Source};
+use super::suggestions::{Asked, Suggestion};
 
 /// The longest a person waits for a completion. Backends have stricter limits of their own; this
 /// one is behind them.
@@ -83,16 +86,19 @@ pub struct Cursor {
 pub struct PathsOff(Mutex<Option<(Vec<String>, GlobSet)>>);
 
 /// Computes completions, and tells the user when there are none.
-pub async fn complete(server: &Server, place: Place) -> Option<(Cursor, Vec<Answer>)> {
+///
+/// An answer that was given before and holds again is given again without asking anybody: at once,
+/// in the first poll.
+pub async fn complete(server: &Server, place: Place) -> Option<(Cursor, Vec<Suggestion>)> {
     let taken_back = TakenBack(Some(server));
-    let outcome = candidates(server, place).await;
+    let outcome = suggestions(server, &place).await;
     taken_back.disarm();
     match outcome {
-        Ok((cursor, answers)) => {
-            if let Some(answer) = answers.first() {
-                server.status.answered(answer).await;
+        Ok((cursor, suggestions, source)) => {
+            if let Some(first) = suggestions.first() {
+                server.status.answered(&first.attribution, source).await;
             }
-            Some((cursor, answers))
+            Some((cursor, suggestions))
         }
         Err(nothing) => {
             server.status.empty(&nothing).await;
@@ -101,11 +107,68 @@ pub async fn complete(server: &Server, place: Place) -> Option<(Cursor, Vec<Answ
     }
 }
 
-async fn candidates(server: &Server, place: Place) -> Result<(Cursor, Vec<Answer>), Nothing> {
+async fn suggestions(
+    server: &Server,
+    place: &Place,
+) -> Result<(Cursor, Vec<Suggestion>, Source), Nothing> {
     let settings = server.session.router.settings();
-    let cursor = gate(server, &settings, &place)?;
+    let cursor = gate(server, &settings, place)?;
+    let asked = Asked {
+        uri: place.uri.clone(),
+        seen: cursor.seen(),
+        automatic: place.automatic,
+        candidates: place.candidates.max(1),
+        settings,
+    };
+    if let Some(recalled) = server.suggestions.recall(&asked, &server.acceptance) {
+        note_recalled(server, &asked, &recalled);
+        return Ok((cursor, recalled?, Source::Cache));
+    }
+    if place.typing && inside_word(&asked.seen.text, asked.seen.cursor) {
+        return Err(EmptyReason::CursorInsideWord.into());
+    }
+    match candidates(server, place, &cursor, &asked).await {
+        Ok(answers) => {
+            let offered = |answer: Answer| Suggestion {
+                text: answer.text,
+                attribution: answer.attribution,
+                command: server.acceptance.offer(),
+            };
+            let suggestions: Vec<_> = answers.into_iter().map(offered).collect();
+            server.suggestions.keep(asked, suggestions.clone());
+            Ok((cursor, suggestions, Source::Model))
+        }
+        Err(nothing) => {
+            server.suggestions.keep_nothing(asked, &nothing);
+            Err(nothing)
+        }
+    }
+}
+
+/// Puts an answer from the cache on the record.
+fn note_recalled(server: &Server, asked: &Asked, recalled: &Result<Vec<Suggestion>, Nothing>) {
+    let (attribution, outcome) = match recalled {
+        Ok(suggestions) => {
+            server.acceptance.recalled();
+            let first = suggestions.first();
+            let attribution = first.map(|first| first.attribution.clone());
+            (attribution, Outcome::Answered)
+        }
+        Err(nothing) => (nothing.attribution.clone(), Outcome::Empty(nothing.reason)),
+    };
+    let router = &server.session.router;
+    router.note_recalled(asked.uri.as_str(), asked.automatic, attribution, outcome);
+}
+
+/// Asks the models.
+async fn candidates(
+    server: &Server,
+    place: &Place,
+    cursor: &Cursor,
+    asked: &Asked,
+) -> Result<Vec<Answer>, Nothing> {
     let document = &cursor.document;
-    let task = Arc::new(task(server, &cursor));
+    let task = Arc::new(task(server, cursor));
     let file = document.file();
     let origin = Origin {
         workspace: file.as_deref().and_then(|file| server.workspace_of(file)),
@@ -115,8 +178,7 @@ async fn candidates(server: &Server, place: Place) -> Result<(Cursor, Vec<Answer
         automatic: place.automatic,
         ..Origin::default()
     };
-    let wanted = place.candidates.max(1);
-    let answers = (0..wanted).map(|index| {
+    let answers = (0..asked.candidates).map(|index| {
         let request = RouteRequest {
             generate: GenerateRequest {
                 client: ClientId::default(),
@@ -129,7 +191,7 @@ async fn candidates(server: &Server, place: Place) -> Result<(Cursor, Vec<Answer
                         ..VARIED
                     },
                 },
-                max_tokens: settings.completion.max_tokens,
+                max_tokens: asked.settings.completion.max_tokens,
                 stop: Vec::new(),
                 effort: Effort::Low,
                 priority: Priority::Inline,
@@ -161,7 +223,7 @@ async fn candidates(server: &Server, place: Place) -> Result<(Cursor, Vec<Answer
     }
     match nothing {
         Some(nothing) if kept.is_empty() => Err(nothing.into()),
-        _ => Ok((cursor, kept)),
+        _ => Ok(kept),
     }
 }
 
@@ -204,9 +266,6 @@ fn locate(document: Snapshot, place: &Place, encoding: Encoding) -> Result<Curso
         position::to_char(text, position, encoding).map_err(|_| EmptyReason::PositionInvalid)
     };
     let cursor = at(place.position)?;
-    if place.typing && inside_word(text, cursor) {
-        return Err(EmptyReason::CursorInsideWord);
-    }
     let (from, to, typed) = if let Some(selected) = &place.selected {
         let (from, to) = (at(selected.range.start)?, at(selected.range.end)?);
         if from > to || text.char_to_line(from) != text.char_to_line(to) {
@@ -278,6 +337,17 @@ fn task(server: &Server, cursor: &Cursor) -> CompleteTask {
 }
 
 impl Cursor {
+    /// The text as a model is to see it: an entry of the popup that is selected as if it were typed.
+    fn seen(&self) -> Seen {
+        let mut text = self.document.text.clone();
+        if text.slice(self.from..self.to) != self.typed.as_str() {
+            text.remove(self.from..self.to);
+            text.insert(self.from, &self.typed);
+        }
+        let cursor = self.from + self.typed.chars().count();
+        Seen { text, cursor }
+    }
+
     /// The range that items replace.
     #[must_use]
     pub fn range(&self) -> tower_lsp::lsp_types::Range {

@@ -85,19 +85,19 @@ pub async fn inline_completion(
         typing: automatic,
         candidates,
     };
-    let Some((cursor, answers)) = generate::complete(server, place).await else {
+    let Some((cursor, suggestions)) = generate::complete(server, place).await else {
         return InlineCompletionList::default();
     };
     let range = cursor.range();
-    let items = answers
+    let items = suggestions
         .into_iter()
-        .map(|answer| {
-            let insert_text = format!("{}{}", cursor.typed, answer.text);
+        .map(|suggestion| {
+            let insert_text = format!("{}{}", cursor.typed, suggestion.text);
             InlineCompletionItem {
                 filter_text: insert_text.clone(),
                 insert_text,
                 range,
-                command: server.acceptance.offer(),
+                command: suggestion.command,
             }
         })
         .collect();

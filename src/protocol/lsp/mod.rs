@@ -3,6 +3,7 @@
 mod accept;
 mod actions;
 mod adaptor;
+mod agree;
 mod block;
 mod capabilities;
 mod client;
@@ -22,6 +23,7 @@ mod position;
 mod progress;
 mod server;
 mod status;
+mod suggestions;
 mod transport;
 
 use std::path::PathBuf;

@@ -25,9 +25,22 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub async fn follow(server: Arc<Server>) {
     let mut changes = server.session.router.watch_status();
     let mut bars: HashMap<(BackendKind, String), Bar> = HashMap::new();
+    let mut before = None;
     loop {
+        let status = server.session.router.status();
+        let states: Vec<_> = status
+            .iter()
+            .map(|backend| (backend.health.word(), backend.breaker))
+            .collect();
+        if before
+            .replace(states.clone())
+            .is_some_and(|before| before != states)
+        {
+            // Whoever is asked first now may be another.
+            server.suggestions.forget_stopgaps();
+        }
         server.status.announce().await;
-        for backend in server.session.router.status() {
+        for backend in status {
             let key = (backend.kind, backend.model);
             match Step::of(&backend.health) {
                 Some(step) => {

@@ -22,6 +22,7 @@ use super::documents::Documents;
 use super::generate::PathsOff;
 use super::inline::{InlineCompletionList, InlineCompletionParams};
 use super::status::{Status, StatusReport};
+use super::suggestions::Suggestions;
 use super::{actions, commands, completion, configuration, inline, progress};
 
 /// What the handlers of a session share.
@@ -36,6 +37,8 @@ pub struct Server {
     pub status: Status,
     /// What became of the suggestions.
     pub acceptance: Acceptance,
+    /// The suggestions that may still hold.
+    pub suggestions: Suggestions,
     /// Where completions are switched off.
     pub paths_off: PathsOff,
     /// How far the handshake has come.
@@ -75,6 +78,7 @@ impl Server {
             client,
             documents: Documents::default(),
             acceptance: Acceptance::default(),
+            suggestions: Suggestions::default(),
             paths_off: PathsOff::default(),
             lifecycle: Lifecycle::default(),
             pulling: tokio::sync::Mutex::default(),

@@ -9,7 +9,7 @@ use tower_lsp::lsp_types::notification::Notification;
 
 use crate::config::Mode;
 use crate::inference::{Attribution, BackendKind, EmptyReason, RouteReason};
-use crate::router::{Answer, BackendStatus, NoAnswer};
+use crate::router::{BackendStatus, NoAnswer};
 
 use super::Session;
 use super::accept::{Acceptance, AcceptanceCounts};
@@ -35,6 +35,9 @@ pub struct StatusParams {
     pub model: Option<String>,
     /// Why the last answer came from there.
     pub reason: Option<RouteReason>,
+    /// Whether the last completion was there already and nobody was asked; absent if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cached: bool,
     /// Why the last completion is empty; absent if it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub empty_reason: Option<EmptyReason>,
@@ -58,6 +61,15 @@ pub struct StatusReport {
     pub completions: AcceptanceCounts,
 }
 
+/// Where a completion's text came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A model was asked.
+    Model,
+    /// It was there already.
+    Cache,
+}
+
 /// Keeps the status and tells the client when it changes.
 pub struct Status {
     client: Client,
@@ -69,6 +81,7 @@ pub struct Status {
 #[derive(Debug, Default)]
 struct Last {
     attribution: Option<Attribution>,
+    cached: bool,
     empty: Option<EmptyReason>,
     message: Option<String>,
     /// What the client was told.
@@ -112,10 +125,11 @@ impl Status {
     }
 
     /// A completion has text.
-    pub async fn answered(&self, answer: &Answer) {
+    pub async fn answered(&self, attribution: &Attribution, source: Source) {
         {
             let mut last = self.lock();
-            last.attribution = Some(answer.attribution.clone());
+            last.attribution = Some(attribution.clone());
+            last.cached = source == Source::Cache;
             last.empty = None;
             last.message = None;
         }
@@ -152,6 +166,7 @@ impl Status {
         if let Some(attribution) = &nothing.attribution {
             last.attribution = Some(attribution.clone());
         }
+        last.cached = false;
         last.empty = Some(nothing.reason);
         last.message = Some(nothing.message());
         drop(last);
@@ -162,7 +177,16 @@ impl Status {
     fn news(&self, always: bool) -> Option<StatusParams> {
         let mut last = self.lock();
         let current = self.current(&last);
-        if !always && last.told.as_ref() == Some(&current) {
+        // That an answer was there already is worth telling along, and no news of its own.
+        let told = last.told.as_ref().is_some_and(|told| {
+            let cached = current.cached;
+            let told = StatusParams {
+                cached,
+                ..told.clone()
+            };
+            told == current
+        });
+        if !always && told {
             return None;
         }
         last.told = Some(current.clone());
@@ -191,6 +215,7 @@ impl Status {
             backend,
             model,
             reason: last.attribution.as_ref().map(|last| last.reason),
+            cached: last.cached,
             empty_reason: last.empty,
             message: last.message.clone().or_else(trouble),
         }

@@ -38,6 +38,11 @@ async fn invoked_offers_several_and_automatic_one() {
     assert_eq!(lsp.observed().started.load(Ordering::SeqCst), 3);
     let items = lsp.inline(URI, (0, 8), 2).await;
     assert_eq!(texts(&items), ["let a = first"]);
+    // What was there already.
+    assert_eq!(lsp.observed().started.load(Ordering::SeqCst), 3);
+    lsp.open(URI, "rust", "let b = \n").await;
+    let items = lsp.inline(URI, (0, 8), 2).await;
+    assert_eq!(texts(&items), ["let b = first"]);
     assert_eq!(lsp.observed().started.load(Ordering::SeqCst), 4);
     let item = &items[0];
     assert_eq!(
@@ -131,7 +136,9 @@ async fn acceptance_is_learned() {
     let report = lsp.call("tandem/status", Value::Null).await.unwrap();
     assert_eq!(
         report["completions"],
-        json!({"offered": 1, "shown": 1, "accepted": 1, "partiallyAccepted": 1})
+        json!({
+            "offered": 1, "fromCache": 0, "shown": 1, "accepted": 1, "partiallyAccepted": 1,
+        })
     );
     lsp.finish().await;
 }
