@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::decode::{self, Refusal};
 use super::document::Node;
 use super::texts::{BaseUrl, LogFilter, ModelName, PathGlob, Program};
-use super::values::{Bytes, Count, Dollars, Span};
+use super::values::{AutoSpan, Bytes, Count, Dollars, Span};
 use super::{ApiKey, BundleRuntime, ComputeDevice, ConfigError, Mode};
 
 /// Milliseconds in a second, for the ranges below.
@@ -147,9 +147,14 @@ pub struct CompletionOptions {
     /// Whether they are offered while typing, without being invoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub automatic: Option<bool>,
-    /// How long typing must rest before an automatic completion is computed.
+    /// How long typing must rest before an automatic completion is computed. `auto` follows how you
+    /// type and how fast the model answers: 20 to 500 ms.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub debounce: Option<Span<0, { 5 * SECOND }>>,
+    pub debounce: Option<AutoSpan<0, { 5 * SECOND }>>,
+    /// Whether the completion that comes after the one shown is computed meanwhile, so that it is
+    /// there when you accept. By models on this machine only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<bool>,
     /// The longest completion, in tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<Count<1, 1024>>,
@@ -317,6 +322,7 @@ impl CompletionOptions {
             enabled: self.enabled.or(lower.enabled),
             automatic: self.automatic.or(lower.automatic),
             debounce: self.debounce.or(lower.debounce),
+            ahead: self.ahead.or(lower.ahead),
             max_tokens: self.max_tokens.or(lower.max_tokens),
             candidates: self.candidates.or(lower.candidates),
             languages_off: joined(self.languages_off, lower.languages_off),

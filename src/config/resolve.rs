@@ -5,7 +5,7 @@ use super::options::{
     PrivacyOptions,
 };
 use super::texts::{BaseUrl, LogFilter, ModelName, PathGlob, Program};
-use super::values::{Bytes, Count, Dollars, Span};
+use super::values::{AutoSpan, Bytes, Count, Dollars, Span};
 use super::{
     ApiKey, ClaudeSettings, CompletionSettings, DaemonSettings, LocalSettings, LogSettings,
     PrivacySettings, Settings,
@@ -103,7 +103,8 @@ fn completion(options: CompletionOptions) -> CompletionSettings {
     CompletionSettings {
         enabled: options.enabled.unwrap_or(default.enabled),
         automatic: options.automatic.unwrap_or(default.automatic),
-        debounce: options.debounce.map_or(default.debounce, Span::get),
+        debounce: options.debounce.map_or(default.debounce, AutoSpan::get),
+        ahead: options.ahead.unwrap_or(default.ahead),
         max_tokens: options.max_tokens.map_or(default.max_tokens, Count::get),
         candidates: options.candidates.map_or(default.candidates, Count::get),
         languages_off: options.languages_off,
@@ -175,6 +176,7 @@ impl From<&Settings> for Options {
                 enabled: Some(completion.enabled),
                 automatic: Some(completion.automatic),
                 debounce: Some(completion.debounce.into()),
+                ahead: Some(completion.ahead),
                 max_tokens: Count::new(completion.max_tokens),
                 candidates: Count::new(completion.candidates),
                 languages_off: completion.languages_off.clone(),

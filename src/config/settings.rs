@@ -161,8 +161,11 @@ pub struct CompletionSettings {
     pub enabled: bool,
     /// Whether they are offered while typing, without being invoked.
     pub automatic: bool,
-    /// How long typing must rest before an automatic completion is computed.
-    pub debounce: Duration,
+    /// How long typing must rest before an automatic completion is computed; `None` follows how the
+    /// person types and how fast the model answers.
+    pub debounce: Option<Duration>,
+    /// Whether the completion after the one that is shown is computed meanwhile.
+    pub ahead: bool,
     /// The longest completion, in tokens.
     pub max_tokens: usize,
     /// How many candidates an invoked completion offers.
@@ -244,7 +247,8 @@ impl Default for CompletionSettings {
         Self {
             enabled: true,
             automatic: true,
-            debounce: Duration::from_millis(75),
+            debounce: None,
+            ahead: true,
             max_tokens: 64,
             candidates: 3,
             languages_off: Vec::new(),

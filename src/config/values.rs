@@ -17,6 +17,10 @@ pub struct Count<const MIN: usize, const MAX: usize>(usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span<const MIN: u64, const MAX: u64>(Duration);
 
+/// A time as in [`Span`], or `auto`, where it is found out. In milliseconds, between `MIN` and `MAX`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AutoSpan<const MIN: u64, const MAX: u64>(Option<Duration>);
+
 /// A number of bytes. Written with its unit (`256MiB`, `1GiB`, `512KiB`; powers of 1024, as caches
 /// are counted); a bare whole number counts bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +58,20 @@ impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
 
 impl<const MIN: u64, const MAX: u64> From<Duration> for Span<MIN, MAX> {
     fn from(time: Duration) -> Self {
+        Self(time)
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> AutoSpan<MIN, MAX> {
+    /// The time; `None` for `auto`.
+    #[must_use]
+    pub fn get(self) -> Option<Duration> {
+        self.0
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> From<Option<Duration>> for AutoSpan<MIN, MAX> {
+    fn from(time: Option<Duration>) -> Self {
         Self(time)
     }
 }
@@ -265,6 +283,80 @@ impl<const MIN: u64, const MAX: u64> JsonSchema for Span<MIN, MAX> {
         json_schema!({
             "anyOf": [
                 { "type": "string", "pattern": "^\\s*[0-9.]+\\s*(ms|s|m|min|h|d)\\s*$" },
+                { "type": "integer", "minimum": MIN, "maximum": MAX },
+            ],
+        })
+    }
+}
+
+/// How a time is written that is to be found out.
+const AUTO: &str = "auto";
+
+struct AutoSpanVisitor<const MIN: u64, const MAX: u64>;
+
+impl<const MIN: u64, const MAX: u64> Visitor<'_> for AutoSpanVisitor<MIN, MAX> {
+    type Value = AutoSpan<MIN, MAX>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{AUTO}`, or ")?;
+        SpanVisitor::<MIN, MAX>.expecting(f)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        if text.trim() == AUTO {
+            return Ok(AutoSpan(None));
+        }
+        span(text)
+            .and_then(SpanVisitor::<MIN, MAX>::checked)
+            .map(|span| AutoSpan(Some(span.get())))
+            .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Self::Value, E> {
+        SpanVisitor::<MIN, MAX>::checked(Duration::from_millis(number))
+            .map(|span| AutoSpan(Some(span.get())))
+            .ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Self::Value, E> {
+        if number.fract() == 0.0 && (0.0..1e15).contains(&number) {
+            return self.visit_u64(number as u64);
+        }
+        Err(E::invalid_value(Unexpected::Float(number), &self))
+    }
+}
+
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for AutoSpan<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AutoSpanVisitor)
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> Serialize for AutoSpan<MIN, MAX> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            None => AUTO.serialize(serializer),
+            Some(time) => spelled_span(time).serialize(serializer),
+        }
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> JsonSchema for AutoSpan<MIN, MAX> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("AutoSpan_{MIN}_{MAX}").into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                {
+                    "type": "string",
+                    "pattern": "^\\s*(auto|[0-9.]+\\s*(ms|s|m|min|h|d))\\s*$",
+                },
                 { "type": "integer", "minimum": MIN, "maximum": MAX },
             ],
         })

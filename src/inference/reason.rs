@@ -53,6 +53,8 @@ pub enum EmptyReason {
     PositionInvalid,
     /// The cursor is inside a word or a selection, where a suggestion would disturb.
     CursorInsideWord,
+    /// The last key only took something away, where a suggestion would put it back.
+    AfterDeletion,
     /// A newer request for the same document took its place.
     Superseded,
     /// The client cancelled.
@@ -106,6 +108,10 @@ impl EmptyReason {
                 "Ask again with a position inside the document.",
             ),
             Self::CursorInsideWord => ("the cursor is inside a word", "Move it to the word's end."),
+            Self::AfterDeletion => (
+                "the last key only took something away",
+                "Type on, or ask for a completion.",
+            ),
             Self::Superseded => (
                 "a newer request for this document took its place",
                 "Nothing needs to be done.",

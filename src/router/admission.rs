@@ -34,6 +34,8 @@ pub struct Claim {
     /// For a request that started by itself: how long typing must rest first. Only such requests
     /// can be displaced.
     pub automatic: Option<Duration>,
+    /// Whether it was begun ahead of need: then it displaces nobody, and any other displaces it.
+    pub ahead: bool,
 }
 
 /// Why a request may not start.
@@ -77,13 +79,15 @@ struct Waiter {
 
 struct Latest {
     number: u64,
+    ahead: bool,
     cancel: CancellationToken,
     superseded: Arc<AtomicBool>,
 }
 
 impl Admission {
     /// Notes that a request has arrived, and ends the older automatic one for its document by
-    /// cancelling its token. `cancel` is this request's token.
+    /// cancelling its token. `cancel` is this request's token, and is cancelled if the older one goes
+    /// before.
     #[must_use]
     pub fn arrive(&self, ask: &Ask, cancel: &CancellationToken) -> Standing {
         let mut inner = self.lock();
@@ -91,12 +95,18 @@ impl Admission {
         let superseded = Arc::new(AtomicBool::new(false));
         let mut document = None;
         if let Some(claim) = &ask.claim {
-            let older = if claim.automatic.is_some() {
+            let goes_before = |older: &Latest| claim.ahead && !older.ahead;
+            let older = if inner.latest.get(&claim.document).is_some_and(goes_before) {
+                superseded.store(true, Ordering::Release);
+                cancel.cancel();
+                None
+            } else if claim.automatic.is_some() {
                 document = Some(claim.document.clone());
                 inner.latest.insert(
                     claim.document.clone(),
                     Latest {
                         number,
+                        ahead: claim.ahead,
                         cancel: cancel.clone(),
                         superseded: Arc::clone(&superseded),
                     },
@@ -118,9 +128,14 @@ impl Admission {
     }
 
     /// Ends the automatic request for `document`, if there is one, for something newer that needs no
-    /// place.
+    /// place. What is computed ahead goes on: it is for what comes after that.
     pub fn displace(&self, document: &str) {
-        let older = self.lock().latest.remove(document);
+        let mut inner = self.lock();
+        let older = match inner.latest.get(document) {
+            Some(older) if !older.ahead => inner.latest.remove(document),
+            _ => None,
+        };
+        drop(inner);
         if let Some(older) = older {
             older.displace();
         }

@@ -504,10 +504,8 @@ pub(super) fn ask(request: &RouteRequest, settings: &Settings) -> Ask {
             .filter(|_| completion)
             .map(|document| Claim {
                 document,
-                automatic: request
-                    .origin
-                    .automatic
-                    .then_some(settings.completion.debounce),
+                automatic: request.origin.automatic.then_some(request.origin.rest),
+                ahead: request.origin.ahead,
             }),
     }
 }

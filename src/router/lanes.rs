@@ -163,7 +163,7 @@ impl Lanes {
                 .is_none_or(|local| fits(generate, local.descriptor.context_tokens)),
             start: match (
                 request.origin.automatic,
-                settings.claude.automatic_completions,
+                settings.claude.automatic_completions && !request.origin.ahead,
             ) {
                 (false, _) => Start::Invoked,
                 (true, true) => Start::AutomaticClaudeOn,

@@ -74,6 +74,11 @@ pub struct Origin {
     pub document: Option<String>,
     /// Whether the request started by itself, while typing.
     pub automatic: bool,
+    /// How long typing must rest before an automatic request is begun.
+    pub rest: Duration,
+    /// Whether nobody has asked for it yet: it is for models of this machine, and gives way to
+    /// whatever is asked about its document.
+    pub ahead: bool,
 }
 
 /// The state of one backend, for people.

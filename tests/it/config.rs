@@ -42,8 +42,8 @@ fn mistakes_name_the_line_the_key_and_the_next_step() {
         ),
         (
             "completion:\n  debounce: fast\n",
-            "f:2: `completion.debounce` is `fast`, expected a time from 0ms to 5s, such as `75ms`, \
-             `2s` or `10m`. Correct the value; `tandem config schema` describes every key.",
+            "f:2: `completion.debounce` is `fast`, expected `auto`, or a time from 0ms to 5s, such as \
+             `75ms`, `2s` or `10m`. Correct the value; `tandem config schema` describes every key.",
         ),
         (
             "debounce: 5ms",
@@ -219,7 +219,8 @@ fn variables_are_read_by_the_names_of_their_keys() {
     };
     let settings = layers.settings();
     assert_eq!(settings.claude.base_url, "https://high");
-    assert_eq!(settings.completion.debounce.as_millis(), 100);
+    let debounce = settings.completion.debounce.unwrap();
+    assert_eq!(debounce.as_millis(), 100);
     assert_eq!(settings.completion.languages_off, ["markdown", "plaintext"]);
     assert!(!settings.local.embedded);
     assert_eq!(
@@ -509,7 +510,7 @@ fn the_schema_describes_every_key() {
     }
     assert_eq!(
         schema.pointer("/properties/completion/properties/debounce/default"),
-        Some(&json!("75ms"))
+        Some(&json!("auto"))
     );
     assert_eq!(schema["additionalProperties"], json!(false));
 }

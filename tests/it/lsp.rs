@@ -1,11 +1,14 @@
 //! The LSP server in memory, driven by a client of ours.
 
 pub mod client;
+pub mod editor;
 
 mod actions;
+mod ahead;
 mod bad_input;
 mod commit;
 mod completion;
+mod pace;
 mod session;
 mod settings;
 mod sync;

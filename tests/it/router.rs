@@ -1,5 +1,7 @@
 //! The router over scripted backends, on a paused clock: who answers, what falls back, what ends.
 
+mod ahead;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -130,6 +132,7 @@ pub fn complete(prefix: &str, suffix: &str) -> RouteRequest {
 pub fn automatic(prefix: &str) -> RouteRequest {
     let mut request = complete(prefix, "");
     request.origin.automatic = true;
+    request.origin.rest = Duration::from_millis(75);
     request
 }
 

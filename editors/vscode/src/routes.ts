@@ -7,6 +7,8 @@ export interface Decision {
   readonly at_unix_ms: number;
   readonly task: string;
   readonly automatic: boolean;
+  /** Whether nobody was asked, since what was suggested before still held. */
+  readonly cached: boolean;
   readonly attribution: Attribution | null;
   /** `answered`, or what there was instead: `{ empty: REASON }`, `{ failed: KIND }`. */
   readonly outcome: string | Readonly<Record<string, string>>;
@@ -36,7 +38,7 @@ export function page(decisions: readonly Decision[], time: (at: Date) => string)
 }
 
 function line(decision: Decision, time: (at: Date) => string): string {
-  const { attribution, automatic, task } = decision;
+  const { attribution, automatic, cached, task } = decision;
   const who =
     attribution === null
       ? 'nobody was asked'
@@ -45,7 +47,7 @@ function line(decision: Decision, time: (at: Date) => string): string {
     time(new Date(decision.at_unix_ms)),
     automatic ? `${task} while typing` : task,
     outcomeInWords(decision.outcome),
-    `${Math.round(decision.took_ms)} ms`,
+    cached ? 'there already' : `${Math.round(decision.took_ms)} ms`,
   ].join('  ');
   const more = [
     who,

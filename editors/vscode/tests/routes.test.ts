@@ -7,6 +7,7 @@ const ANSWERED: Decision = {
   at_unix_ms: 0,
   task: 'complete',
   automatic: true,
+  cached: false,
   attribution: { backend: 'candle', model: 'qwen', reason: 'local-healthy' },
   outcome: 'answered',
   why: null,
@@ -25,6 +26,13 @@ test('a line tells when, what, what became of it, how fast, who and why', () => 
     '00:00:00  complete while typing  answered  12 ms',
     '    candle (qwen): a light request, and the local model is healthy',
     '',
+  ]);
+});
+
+test('what was there already took no time, and keeps its author', () => {
+  assert.deepEqual(lines({ ...ANSWERED, cached: true, took_ms: 0 }).slice(0, 2), [
+    '00:00:00  complete while typing  answered  there already',
+    '    candle (qwen): a light request, and the local model is healthy',
   ]);
 });
 

@@ -51,6 +51,8 @@ pub struct Snapshot {
     pub text: Rope,
     /// The character at which it was changed last.
     pub last_change: usize,
+    /// Whether the last change only took text away.
+    pub shrunk: bool,
     /// Whether it may be served.
     pub state: State,
     /// Cancelled when it is closed.
@@ -124,6 +126,7 @@ impl Documents {
                 version: item.version,
                 revision: inner.clock,
                 last_change: 0,
+                shrunk: false,
                 state: good_or_too_large(&text),
                 text,
                 closed,
@@ -181,6 +184,11 @@ impl Documents {
         if matches!(document.state, State::OutOfStep(_)) && !whole {
             return Ok(());
         }
+        let shrinks = |change: &TextDocumentContentChangeEvent| {
+            change.range.is_some() && change.text.is_empty()
+        };
+        document.shrunk =
+            !changed.content_changes.is_empty() && changed.content_changes.iter().all(shrinks);
         match apply(&document.text, &changed.content_changes, encoding) {
             Ok((text, last_change)) => {
                 document.state = good_or_too_large(&text);

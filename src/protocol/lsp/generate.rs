@@ -2,16 +2,17 @@
 //! computed.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
+use tokio::time::Instant;
 use tower_lsp::lsp_types::{Position, Url};
 
 use crate::config::Settings;
 use crate::inference::{
-    ClientId, CompleteTask, CompletionShape, Effort, EmptyReason, GenerateRequest, Priority,
-    RequestId, Sampling, Task,
+    BackendKind, ClientId, CompleteTask, CompletionShape, Effort, EmptyReason, GenerateRequest,
+    Priority, RequestId, Sampling, Task,
 };
 use crate::router::{Answer, Origin, RouteRequest};
 use crate::telemetry::Outcome;
@@ -19,6 +20,7 @@ use crate::telemetry::Outcome;
 use super::agree::Seen;
 use super::context::{self, PREFIX_BYTES, SUFFIX_BYTES};
 use super::documents::{Snapshot, State};
+use super::pace::Cost;
 use super::position::{self, Encoding};
 use super::server::Server;
 use super::status::{Nothing, Source};
@@ -26,7 +28,7 @@ use super::suggestions::{Asked, Suggestion};
 
 /// The longest a person waits for a completion. Backends have stricter limits of their own; this
 /// one is behind them.
-const COMPLETION_LIMIT: Duration = Duration::from_secs(15);
+pub const COMPLETION_LIMIT: Duration = Duration::from_secs(15);
 
 /// How candidates after the first are chosen: warm enough to differ, cool enough to be code.
 const VARIED: Sampling = Sampling {
@@ -90,7 +92,8 @@ pub struct PathsOff(Mutex<Option<(Vec<String>, GlobSet)>>);
 /// An answer that was given before and holds again is given again without asking anybody: at once,
 /// in the first poll.
 pub async fn complete(server: &Server, place: Place) -> Option<(Cursor, Vec<Suggestion>)> {
-    let taken_back = TakenBack(Some(server));
+    // While typing, the request that took the place of another tells what came of it.
+    let taken_back = TakenBack((!place.typing).then_some(server));
     let outcome = suggestions(server, &place).await;
     taken_back.disarm();
     match outcome {
@@ -101,7 +104,9 @@ pub async fn complete(server: &Server, place: Place) -> Option<(Cursor, Vec<Sugg
             Some((cursor, suggestions))
         }
         Err(nothing) => {
-            server.status.empty(&nothing).await;
+            if !(place.typing && nothing.reason == EmptyReason::Superseded) {
+                server.status.empty(&nothing).await;
+            }
             None
         }
     }
@@ -120,12 +125,34 @@ async fn suggestions(
         candidates: place.candidates.max(1),
         settings,
     };
-    if let Some(recalled) = server.suggestions.recall(&asked, &server.acceptance) {
-        note_recalled(server, &asked, &recalled);
+    let document = &cursor.document;
+    if place.typing {
+        server.pace.key(Instant::now(), document.revision);
+    }
+    if let Some(recalled) = recall(server, &asked) {
         return Ok((cursor, recalled?, Source::Cache));
     }
+    if let Some(ended) = server.ahead.ends(&asked) {
+        // What is asked for is being computed ahead.
+        tokio::select! {
+            biased;
+            () = document.closed.cancelled() => return Err(EmptyReason::DocumentUnavailable.into()),
+            () = ended.cancelled() => {}
+        }
+        let now = server.documents.get(&place.uri);
+        if now.is_none_or(|now| now.revision != document.revision) {
+            return Err(EmptyReason::Superseded.into());
+        }
+        if let Some(recalled) = recall(server, &asked) {
+            return Ok((cursor, recalled?, Source::Cache));
+        }
+    }
+    server.ahead.give_way();
     if place.typing && inside_word(&asked.seen.text, asked.seen.cursor) {
         return Err(EmptyReason::CursorInsideWord.into());
+    }
+    if place.typing && document.shrunk && document.last_change == cursor.to {
+        return Err(EmptyReason::AfterDeletion.into());
     }
     match candidates(server, place, &cursor, &asked).await {
         Ok(answers) => {
@@ -145,9 +172,10 @@ async fn suggestions(
     }
 }
 
-/// Puts an answer from the cache on the record.
-fn note_recalled(server: &Server, asked: &Asked, recalled: &Result<Vec<Suggestion>, Nothing>) {
-    let (attribution, outcome) = match recalled {
+/// An answer that was given before and holds again.
+fn recall(server: &Server, asked: &Asked) -> Option<Result<Vec<Suggestion>, Nothing>> {
+    let recalled = server.suggestions.recall(asked, &server.acceptance)?;
+    let (attribution, outcome) = match &recalled {
         Ok(suggestions) => {
             server.acceptance.recalled();
             let first = suggestions.first();
@@ -158,6 +186,7 @@ fn note_recalled(server: &Server, asked: &Asked, recalled: &Result<Vec<Suggestio
     };
     let router = &server.session.router;
     router.note_recalled(asked.uri.as_str(), asked.automatic, attribution, outcome);
+    Some(recalled)
 }
 
 /// Asks the models.
@@ -168,36 +197,22 @@ async fn candidates(
     asked: &Asked,
 ) -> Result<Vec<Answer>, Nothing> {
     let document = &cursor.document;
-    let task = Arc::new(task(server, cursor));
-    let file = document.file();
-    let origin = Origin {
-        workspace: file.as_deref().and_then(|file| server.workspace_of(file)),
-        file,
-        name: document.name(),
-        document: Some(document.uri.to_string()),
-        automatic: place.automatic,
-        ..Origin::default()
-    };
+    let mut first = request(server, cursor, asked);
+    if place.automatic {
+        let fixed = asked.settings.completion.debounce;
+        first.origin.rest = fixed.unwrap_or_else(|| server.pace.rest());
+    }
+    let rest = first.origin.rest;
+    let started = Instant::now();
     let answers = (0..asked.candidates).map(|index| {
-        let request = RouteRequest {
-            generate: GenerateRequest {
-                client: ClientId::default(),
-                id: RequestId::next(),
-                task: Task::Complete(CompleteTask::clone(&task)),
-                sampling: match index {
-                    0 => Sampling::GREEDY,
-                    index => Sampling {
-                        seed: index as u64,
-                        ..VARIED
-                    },
-                },
-                max_tokens: asked.settings.completion.max_tokens,
-                stop: Vec::new(),
-                effort: Effort::Low,
-                priority: Priority::Inline,
-            },
-            origin: origin.clone(),
-        };
+        let mut request = first.clone();
+        if index > 0 {
+            request.generate.id = RequestId::next();
+            request.generate.sampling = Sampling {
+                seed: index as u64,
+                ..VARIED
+            };
+        }
         server
             .session
             .router
@@ -221,9 +236,46 @@ async fn candidates(
             }
         }
     }
+    if let Some(answer) = kept.first() {
+        let cost = match answer.attribution.backend {
+            BackendKind::Claude | BackendKind::Server => Cost::Money,
+            BackendKind::CoreMl
+            | BackendKind::Candle
+            | BackendKind::Embedded
+            | BackendKind::Scripted => Cost::Work,
+        };
+        let took = started.elapsed().saturating_sub(rest);
+        server.pace.answered(took, cost);
+    }
     match nothing {
         Some(nothing) if kept.is_empty() => Err(nothing.into()),
         _ => Ok(kept),
+    }
+}
+
+/// The request for the likeliest completion at `cursor`.
+pub fn request(server: &Server, cursor: &Cursor, asked: &Asked) -> RouteRequest {
+    let document = &cursor.document;
+    let file = document.file();
+    RouteRequest {
+        generate: GenerateRequest {
+            client: ClientId::default(),
+            id: RequestId::next(),
+            task: Task::Complete(task(server, cursor)),
+            sampling: Sampling::GREEDY,
+            max_tokens: asked.settings.completion.max_tokens,
+            stop: Vec::new(),
+            effort: Effort::Low,
+            priority: Priority::Inline,
+        },
+        origin: Origin {
+            workspace: file.as_deref().and_then(|file| server.workspace_of(file)),
+            file,
+            name: document.name(),
+            document: Some(document.uri.to_string()),
+            automatic: asked.automatic,
+            ..Origin::default()
+        },
     }
 }
 
@@ -338,7 +390,8 @@ fn task(server: &Server, cursor: &Cursor) -> CompleteTask {
 
 impl Cursor {
     /// The text as a model is to see it: an entry of the popup that is selected as if it were typed.
-    fn seen(&self) -> Seen {
+    #[must_use]
+    pub fn seen(&self) -> Seen {
         let mut text = self.document.text.clone();
         if text.slice(self.from..self.to) != self.typed.as_str() {
             text.remove(self.from..self.to);

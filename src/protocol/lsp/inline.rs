@@ -1,8 +1,11 @@
 //! `textDocument/inlineCompletion` of LSP 3.18, with types of our own: lsp-types 0.94 has none.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use tower_lsp::lsp_types::{Command, Position, Range, TextDocumentIdentifier};
 
+use super::ahead;
 use super::generate::{self, Place, Selected};
 use super::server::Server;
 
@@ -62,7 +65,7 @@ const INVOKED: u8 = 1;
 
 /// Answers the request. Never fails: an empty list has its reason in the status.
 pub async fn inline_completion(
-    server: &Server,
+    server: &Arc<Server>,
     params: InlineCompletionParams,
 ) -> InlineCompletionList {
     let automatic = params.context.trigger_kind != INVOKED;
@@ -88,6 +91,9 @@ pub async fn inline_completion(
     let Some((cursor, suggestions)) = generate::complete(server, place).await else {
         return InlineCompletionList::default();
     };
+    if let Some(first) = suggestions.first().filter(|_| automatic) {
+        ahead::start(server, &cursor, first);
+    }
     let range = cursor.range();
     let items = suggestions
         .into_iter()

@@ -28,13 +28,13 @@ pub async fn follow(server: Arc<Server>) {
     let mut before = None;
     loop {
         let status = server.session.router.status();
-        let states: Vec<_> = status
+        let words: Vec<_> = status
             .iter()
             .map(|backend| (backend.health.word(), backend.breaker))
             .collect();
         if before
-            .replace(states.clone())
-            .is_some_and(|before| before != states)
+            .replace(words.clone())
+            .is_some_and(|before| before != words)
         {
             // Whoever is asked first now may be another.
             server.suggestions.forget_stopgaps();

@@ -16,11 +16,13 @@ use tower_lsp::lsp_types::{
 
 use super::Session;
 use super::accept::{Acceptance, PartialAcceptParams, ShownParams};
+use super::ahead::Ahead;
 use super::capabilities::Capabilities;
 use super::client::Client;
 use super::documents::Documents;
 use super::generate::PathsOff;
 use super::inline::{InlineCompletionList, InlineCompletionParams};
+use super::pace::Pace;
 use super::status::{Status, StatusReport};
 use super::suggestions::Suggestions;
 use super::{actions, commands, completion, configuration, inline, progress};
@@ -39,6 +41,10 @@ pub struct Server {
     pub acceptance: Acceptance,
     /// The suggestions that may still hold.
     pub suggestions: Suggestions,
+    /// What is computed before it is asked for.
+    pub ahead: Ahead,
+    /// How the person types and how fast they are answered.
+    pub pace: Pace,
     /// Where completions are switched off.
     pub paths_off: PathsOff,
     /// How far the handshake has come.
@@ -79,6 +85,8 @@ impl Server {
             documents: Documents::default(),
             acceptance: Acceptance::default(),
             suggestions: Suggestions::default(),
+            ahead: Ahead::default(),
+            pace: Pace::default(),
             paths_off: PathsOff::default(),
             lifecycle: Lifecycle::default(),
             pulling: tokio::sync::Mutex::default(),

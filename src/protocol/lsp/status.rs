@@ -298,6 +298,9 @@ fn explain(reason: EmptyReason) -> &'static str {
         EmptyReason::CursorInsideWord => {
             "Nothing is suggested inside a word. Ask for a completion to get one here."
         }
+        EmptyReason::AfterDeletion => {
+            "Nothing is suggested where something was just deleted. Type on, or ask for a completion."
+        }
         EmptyReason::Superseded => "You kept typing, and a newer request took its place.",
         EmptyReason::Cancelled => "The editor took the request back.",
         EmptyReason::Busy => "Too many requests at once. Try again in a moment.",

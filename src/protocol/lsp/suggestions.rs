@@ -7,6 +7,7 @@ use tower_lsp::lsp_types::{Command, Url};
 
 use crate::config::Settings;
 use crate::inference::{Attribution, EmptyReason, RouteReason};
+use crate::router::Answer;
 
 use super::accept::Acceptance;
 use super::agree::{self, Seen};
@@ -79,6 +80,23 @@ impl Suggestions {
             command: Some(suggestion.command),
         });
         self.push(to, Ok(candidates.collect()));
+    }
+
+    /// Keeps what may be suggested once it is asked for.
+    pub fn keep_for_later(&self, to: Asked, answer: Answer) {
+        let candidate = Candidate {
+            text: answer.text,
+            attribution: answer.attribution,
+            command: None,
+        };
+        self.push(to, Ok(vec![candidate]));
+    }
+
+    /// Whether [`Self::recall`] would give an answer.
+    #[must_use]
+    pub fn has(&self, asked: &Asked) -> bool {
+        let kept = self.lock();
+        kept.answers.iter().any(|given| given.answers(asked))
     }
 
     /// Keeps that there is nothing to suggest, where that is what a model said of the text. Other
@@ -159,7 +177,38 @@ impl Kept {
     }
 }
 
+impl Asked {
+    /// Whether an answer to this may answer `asked`, as far as that is not for the text to say.
+    fn covers(&self, asked: &Self) -> bool {
+        // Who asks by hand may be answered by others than who asks while typing, and wants more.
+        let enough = asked.candidates <= self.candidates && (asked.automatic || !self.automatic);
+        enough
+            && self.uri == asked.uri
+            && (Arc::ptr_eq(&self.settings, &asked.settings) || self.settings == asked.settings)
+    }
+
+    /// Whether an answer to this answers `asked`, whatever it is.
+    #[must_use]
+    pub fn is(&self, asked: &Self) -> bool {
+        self.covers(asked) && self.seen.is(&asked.seen)
+    }
+}
+
 impl Given {
+    /// Whether this answers what is asked now.
+    fn answers(&self, asked: &Asked) -> bool {
+        let to = &self.to;
+        match &self.what {
+            Err(_) => to.is(asked),
+            Ok(candidates) => {
+                let agrees = |candidate: &Candidate| {
+                    agree::rest(&candidate.text, &to.seen, &asked.seen).is_some()
+                };
+                to.covers(asked) && candidates.iter().any(agrees)
+            }
+        }
+    }
+
     /// What of this answer answers what is asked now.
     fn holds(
         &mut self,
@@ -167,11 +216,7 @@ impl Given {
         acceptance: &Acceptance,
     ) -> Option<Result<Vec<Suggestion>, Nothing>> {
         let to = &self.to;
-        // Who asks by hand may be answered by others than who asks while typing, and wants more.
-        let enough = asked.candidates <= to.candidates && (asked.automatic || !to.automatic);
-        let same = to.uri == asked.uri
-            && (Arc::ptr_eq(&to.settings, &asked.settings) || to.settings == asked.settings);
-        if !enough || !same {
+        if !to.covers(asked) {
             return None;
         }
         let candidates = match &mut self.what {
@@ -198,7 +243,7 @@ impl Given {
 }
 
 /// Whether somebody was asked because they are to be asked, and not in the place of another.
-fn is_first_choice(attribution: &Attribution) -> bool {
+pub fn is_first_choice(attribution: &Attribution) -> bool {
     match attribution.reason {
         RouteReason::LocalHealthy
         | RouteReason::HeavyEffort

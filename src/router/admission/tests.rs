@@ -19,6 +19,7 @@ fn automatic(document: &str) -> Ask {
         claim: Some(Claim {
             document: document.into(),
             automatic: Some(Duration::from_millis(75)),
+            ahead: false,
         }),
         ..ask(Priority::Inline)
     }
@@ -186,6 +187,7 @@ async fn the_latest_for_a_document_wins_and_other_documents_do_not_mind() {
         claim: Some(Claim {
             document: "a".into(),
             automatic: None,
+            ahead: false,
         }),
         ..ask(Priority::Inline)
     };
@@ -211,4 +213,36 @@ async fn automatic_requests_rest_first_and_others_do_not() {
     let cancelled = admission.enter(&automatic("a"), &cancel).await;
     assert_eq!(cancelled.err(), Some(NotAdmitted::Cancelled));
     assert_eq!(started.elapsed(), Duration::from_millis(75));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_begun_ahead_of_need_gives_way_to_whatever_is_needed() {
+    let admission = Admission::default();
+    let ahead = || {
+        let mut ask = automatic("a");
+        ask.priority = Priority::Background;
+        ask.claim.as_mut().unwrap().ahead = true;
+        ask
+    };
+    let arrive = |ask: &Ask| {
+        let cancel = CancellationToken::new();
+        let standing = admission.arrive(ask, &cancel);
+        (cancel, standing)
+    };
+    let (first, _first_standing) = arrive(&ahead());
+    let (second, second_standing) = arrive(&ahead());
+    assert!(first.is_cancelled() && !second.is_cancelled());
+    // An answer that was there already needs nobody's place.
+    admission.displace("a");
+    assert!(!second.is_cancelled());
+    let (needed, needed_standing) = arrive(&automatic("a"));
+    assert!(second.is_cancelled() && second_standing.is_superseded());
+    let (late, late_standing) = arrive(&ahead());
+    assert!(late.is_cancelled() && late_standing.is_superseded());
+    assert!(!needed.is_cancelled());
+    // Its end does not end the standing of the one that went before.
+    drop(late_standing);
+    admission.displace("a");
+    assert!(needed.is_cancelled() && needed_standing.is_superseded());
+    assert!(admission.lock().latest.is_empty());
 }

@@ -207,6 +207,12 @@ impl Lsp {
         status["params"]["emptyReason"].as_str().unwrap().to_owned()
     }
 
+    /// How many statuses have come and were not looked for.
+    pub fn statuses(&self) -> usize {
+        let status = |message: &&Value| message["method"] == "tandem/status";
+        self.unread.iter().filter(status).count()
+    }
+
     pub async fn open(&mut self, uri: &str, language: &str, text: &str) {
         let document = json!({"uri": uri, "languageId": language, "version": 1, "text": text});
         self.notify("textDocument/didOpen", json!({"textDocument": document}))
