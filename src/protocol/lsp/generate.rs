@@ -236,7 +236,8 @@ async fn candidates(
             }
         }
     }
-    if let Some(answer) = kept.first() {
+    // Who asks by hand asks at new places, where more is to be read.
+    if let Some(answer) = kept.first().filter(|_| place.typing) {
         let cost = match answer.attribution.backend {
             BackendKind::Claude | BackendKind::Server => Cost::Money,
             BackendKind::CoreMl
