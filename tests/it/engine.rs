@@ -5,6 +5,7 @@ mod bad_input;
 mod golden;
 mod guide;
 mod health;
+mod packed;
 mod worker;
 
 use std::path::{Path, PathBuf};

@@ -15,10 +15,11 @@ use crate::inference::{GenerateError, Sampling};
 /// A block of the prompt should take about so long: a cancel waits for one block at most, and fewer,
 /// larger blocks are faster.
 const BLOCK_TIME: Duration = Duration::from_millis(40);
-/// The first block, before the model's speed is known.
-pub const FIRST_BLOCK: usize = 64;
+/// The first block, before the model's speed is known: a slow model's must not keep a newer keystroke
+/// waiting, and a fast one has large blocks soon.
+pub const FIRST_BLOCK: usize = 16;
 /// The bounds of later blocks.
-const SMALLEST_BLOCK: usize = 16;
+const SMALLEST_BLOCK: usize = 8;
 const LARGEST_BLOCK: usize = 512;
 
 /// The tokens so far, and all that it takes to choose the next one.

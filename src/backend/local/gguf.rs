@@ -21,6 +21,9 @@ const MAX_NESTING: usize = 4;
 const MAX_DIMENSIONS: u32 = 4;
 /// The alignment of tensor data where the file does not say (from the specification).
 const DEFAULT_ALIGNMENT: u64 = 32;
+/// What is read at once of a matrix that is taken in by rows: enough that reading is fast, little
+/// beside a model.
+const ROWS_BYTES: usize = 4 << 20;
 
 /// A metadata value, of the kinds that inference needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -178,11 +181,57 @@ impl<R: Read + Seek> Gguf<R> {
         self.tensors.values().map(count).sum()
     }
 
+    /// The type that a tensor is stored in; `None` where there is no such tensor.
+    #[must_use]
+    pub fn stored(&self, name: &str) -> Option<GgmlDType> {
+        self.tensors.get(name).map(|info| info.dtype)
+    }
+
     /// Reads a tensor of exactly this shape.
     ///
     /// # Errors
     /// [`LoadError`] when it is missing, has another shape or cannot be read.
     pub fn tensor(&mut self, name: &str, dims: &[usize]) -> Result<QTensor, LoadError> {
+        let info = self.info(name, dims)?;
+        let io = |error| LoadError::io(&self.file, &error);
+        let mut data = vec![0; info.bytes];
+        self.source.seek(SeekFrom::Start(info.offset)).map_err(io)?;
+        self.source.read_exact(&mut data).map_err(io)?;
+        QStorage::from_data(data.into(), &self.device, info.dtype)
+            .and_then(|storage| QTensor::new(storage, dims))
+            .map_err(|error| {
+                LoadError::candle(&self.file, &format!("reading the tensor {name}"), &error)
+            })
+    }
+
+    /// Reads a matrix of exactly this shape, as it is stored, a few rows at a time: `each` is given
+    /// the number of the first and the bytes of all of them. All but the last time they are a
+    /// multiple of `step` rows.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub fn rows(
+        &mut self,
+        name: &str,
+        dims: [usize; 2],
+        step: usize,
+        mut each: impl FnMut(usize, &[u8]),
+    ) -> Result<(), LoadError> {
+        let info = self.info(name, &dims)?;
+        let io = |error| LoadError::io(&self.file, &error);
+        let row = info.bytes / dims[0];
+        let some = (ROWS_BYTES / row / step).max(1) * step;
+        let mut data = vec![0; some.min(dims[0]) * row];
+        self.source.seek(SeekFrom::Start(info.offset)).map_err(io)?;
+        for first in (0..dims[0]).step_by(some) {
+            let data = &mut data[..some.min(dims[0] - first) * row];
+            self.source.read_exact(data).map_err(io)?;
+            each(first, data);
+        }
+        Ok(())
+    }
+
+    fn info(&self, name: &str, dims: &[usize]) -> Result<TensorInfo, LoadError> {
         let Some(info) = self.tensors.get(name) else {
             return Err(LoadError::malformed(
                 &self.file,
@@ -196,15 +245,7 @@ impl<R: Read + Seek> Gguf<R> {
             );
             return Err(LoadError::malformed(&self.file, fact));
         }
-        let io = |error| LoadError::io(&self.file, &error);
-        let mut data = vec![0; info.bytes];
-        self.source.seek(SeekFrom::Start(info.offset)).map_err(io)?;
-        self.source.read_exact(&mut data).map_err(io)?;
-        QStorage::from_data(data.into(), &self.device, info.dtype)
-            .and_then(|storage| QTensor::new(storage, dims))
-            .map_err(|error| {
-                LoadError::candle(&self.file, &format!("reading the tensor {name}"), &error)
-            })
+        Ok(info.clone())
     }
 }
 

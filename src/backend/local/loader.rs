@@ -15,11 +15,12 @@ use super::device;
 use super::error::LoadError;
 use super::gguf::{self, Gguf, Metadata};
 use super::model_config::{ModelConfig, context_in_metadata};
+use super::packed::{PackedQwen, Plan};
 use super::probe::Canary;
 use super::qwen::Qwen;
 use super::threads;
 use super::tokenizer::Tokenizer;
-use super::weights::{FLOAT32_BYTES, Safetensors};
+use super::weights::{FLOAT32_BYTES, Safetensors, Weights};
 use super::{LanguageModel, ModelSource};
 use crate::config::ComputeDevice;
 use crate::inference::Placement;
@@ -50,6 +51,22 @@ pub struct Loaded {
     pub canary: Option<Canary>,
     /// Where it was asked to run, and where it was seen to.
     pub placement: Placement,
+}
+
+/// Whose arithmetic computes a model on the processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Arithmetic {
+    /// Our own kernels where the file's types and the processor's instructions allow, else candle.
+    #[default]
+    Auto,
+    /// candle.
+    Candle,
+    /// Our own kernels.
+    Packed,
+    /// Our own kernels, on the file's codes also where a model is small enough for float32.
+    Rounded,
+    /// Our own kernels in plain Rust, which define what the others must give. Slow.
+    Portable,
 }
 
 /// The key under which a GGUF file says in which order the model learnt to fill holes: `spm` or `psm`.
@@ -102,18 +119,31 @@ pub fn load(
     context_tokens: usize,
     device: ComputeDevice,
 ) -> Result<Loaded, LoadError> {
+    load_by(source, context_tokens, device, Arithmetic::Auto)
+}
+
+/// As [`load`], with the arithmetic of a GGUF file on the processor chosen by hand.
+///
+/// # Errors
+/// As [`load`]; and [`LoadError`] where our own kernels are asked for and cannot compute the file.
+pub fn load_by(
+    source: &ModelSource,
+    context_tokens: usize,
+    device: ComputeDevice,
+    arithmetic: Arithmetic,
+) -> Result<Loaded, LoadError> {
     match source {
         ModelSource::Gguf(path) => {
             let file = path.display().to_string();
             let opened = device::open(device)?;
             let gguf = Gguf::open(open(path)?, &file)?;
-            load_gguf(gguf.on(&opened), context_tokens)
+            load_gguf(gguf.on(&opened), context_tokens, arithmetic)
         }
         ModelSource::Folder(path) => load_folder(path, context_tokens, device),
         ModelSource::Bundle(bundle) => load_bundle(bundle, context_tokens),
         ModelSource::Embedded { bytes, name } => {
             let gguf = Gguf::open(Cursor::new(*bytes), name)?;
-            let loaded = load_gguf(gguf, context_tokens)?;
+            let loaded = load_gguf(gguf, context_tokens, arithmetic)?;
             Ok(Loaded {
                 copies: true,
                 ..loaded
@@ -122,7 +152,11 @@ pub fn load(
     }
 }
 
-fn load_gguf<R: Read + Seek>(mut gguf: Gguf<R>, context: usize) -> Result<Loaded, LoadError> {
+fn load_gguf<R: Read + Seek>(
+    mut gguf: Gguf<R>,
+    context: usize,
+    arithmetic: Arithmetic,
+) -> Result<Loaded, LoadError> {
     let file = gguf.file().to_owned();
     let metadata = gguf.metadata();
     let config = ModelConfig::from_gguf(metadata, &file)?;
@@ -137,19 +171,90 @@ fn load_gguf<R: Read + Seek>(mut gguf: Gguf<R>, context: usize) -> Result<Loaded
         .and_then(|id| u32::try_from(id).ok())
         .into_iter()
         .collect();
-    let mut loaded = finish(
-        config,
-        &mut gguf,
-        tokenizer,
+    let known = Known {
+        context_tokens: context.min(config.context_tokens),
+        vocabulary: config.vocabulary,
         ends,
-        template.as_deref(),
-        context,
-        &file,
-    )?;
+        template,
+    };
+    let (model, placement) = match plan(&gguf, &config, arithmetic)? {
+        Ok(plan) => pack(&config, &mut gguf, plan, known.context_tokens)?,
+        Err(why) => {
+            let (model, placement) = by_candle(config, &mut gguf, known.context_tokens, &file)?;
+            (model, told(placement, why))
+        }
+    };
+    let mut loaded = known.with(model, tokenizer, placement, &file)?;
     if let Some(fim) = &mut loaded.fim {
         fim.order = order;
     }
     Ok(loaded)
+}
+
+/// How our own kernels will compute the model; or why candle does, where there is something to tell.
+fn plan<R: Read + Seek>(
+    gguf: &Gguf<R>,
+    config: &ModelConfig,
+    arithmetic: Arithmetic,
+) -> Result<Result<Plan, Option<String>>, LoadError> {
+    if arithmetic == Arithmetic::Candle || !gguf.device().is_cpu() {
+        return Ok(Err(None));
+    }
+    let why = match (arithmetic, Plan::new(gguf, config)) {
+        (Arithmetic::Portable, Ok(plan)) => return Ok(Ok(plan.portable())),
+        (Arithmetic::Rounded, Ok(plan)) => return Ok(Ok(plan.rounded())),
+        // What it computes in float32 is exact with candle, down to keys and values.
+        (Arithmetic::Auto, Ok(plan)) if plan.is_exact() => return Ok(Err(None)),
+        (Arithmetic::Auto, Ok(plan)) if plan.is_portable() => {
+            "no kernels of ours are for this processor".to_owned()
+        }
+        (_, Ok(plan)) => return Ok(Ok(plan)),
+        (Arithmetic::Auto, Err(why)) => why,
+        (_, Err(why)) => return Err(LoadError::unsupported(gguf.file(), why)),
+    };
+    tracing::info!(file = gguf.file(), why, "candle computes the model");
+    Ok(Err(Some(why)))
+}
+
+/// A placement that says why it is candle's.
+fn told(placement: Placement, why: Option<String>) -> Placement {
+    let Some(why) = why else {
+        return placement;
+    };
+    let observed = placement
+        .observed
+        .map(|observed| format!("{observed} ({why})"));
+    Placement {
+        observed,
+        ..placement
+    }
+}
+
+fn pack<R: Read + Seek>(
+    config: &ModelConfig,
+    gguf: &mut Gguf<R>,
+    plan: Plan,
+    context_tokens: usize,
+) -> Result<(Box<dyn LanguageModel>, Placement), LoadError> {
+    // As for candle: a small model's products are too short to share.
+    let threads = if plan.is_exact() { 1 } else { threads::count() };
+    let model = PackedQwen::load(config, gguf, plan, threads, context_tokens)?;
+    let placement = threads::by("tandem-kernels", model.threads(), plan.kernels());
+    Ok((Box::new(model), placement))
+}
+
+fn by_candle(
+    config: ModelConfig,
+    weights: &mut dyn Weights,
+    context_tokens: usize,
+    file: &str,
+) -> Result<(Box<dyn LanguageModel>, Placement), LoadError> {
+    if weights.elements() * size_of::<f32>() <= FLOAT32_BYTES {
+        threads::stay_on_this_one();
+    }
+    let placement = device::observed(weights.device());
+    let model = Qwen::load(config, weights, context_tokens, file)?;
+    Ok((Box::new(model), placement))
 }
 
 fn load_folder(folder: &Path, context: usize, device: ComputeDevice) -> Result<Loaded, LoadError> {
@@ -172,15 +277,14 @@ fn load_folder(folder: &Path, context: usize, device: ComputeDevice) -> Result<L
         .or_else(|| fs::read_to_string(folder.join("chat_template.jinja")).ok());
     let opened = device::open(device)?;
     let mut weights = Safetensors::open(folder, &opened)?;
-    finish(
-        config,
-        &mut weights,
-        tokenizer,
+    let known = Known {
+        context_tokens: context.min(config.context_tokens),
+        vocabulary: config.vocabulary,
         ends,
-        template.as_deref(),
-        context,
-        &file,
-    )
+        template,
+    };
+    let (model, placement) = by_candle(config, &mut weights, known.context_tokens, &file)?;
+    known.with(model, tokenizer, placement, &file)
 }
 
 fn open_bundle(folder: &Path) -> Result<AnemllBundle, LoadError> {
@@ -202,29 +306,6 @@ fn load_bundle(source: &BundleSource, context: usize) -> Result<Loaded, LoadErro
     };
     let placement = model.observed().into();
     known.with(Box::new(model), tokenizer, placement, &name)
-}
-
-fn finish(
-    config: ModelConfig,
-    weights: &mut dyn super::weights::Weights,
-    tokenizer: Tokenizer,
-    ends: Vec<u32>,
-    template: Option<&str>,
-    context_tokens: usize,
-    file: &str,
-) -> Result<Loaded, LoadError> {
-    if weights.elements() * size_of::<f32>() <= FLOAT32_BYTES {
-        threads::stay_on_this_one();
-    }
-    let known = Known {
-        context_tokens: context_tokens.min(config.context_tokens),
-        vocabulary: config.vocabulary,
-        ends,
-        template: template.map(str::to_owned),
-    };
-    let placement = device::observed(weights.device());
-    let model = Qwen::load(config, weights, known.context_tokens, file)?;
-    known.with(Box::new(model), tokenizer, placement, file)
 }
 
 /// What is known of a model beside its weights.

@@ -16,6 +16,7 @@ pub mod kv_cache;
 pub mod loader;
 pub mod model_config;
 mod named;
+pub mod packed;
 pub mod probe;
 mod prompting;
 pub mod queue;

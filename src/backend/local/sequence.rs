@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use candle_core::{DType, Device, Result, Tensor};
+use tandem_kernels::cache::{Cache, CacheShape, PAGE};
 
 /// Room is added in steps of at least this many tokens.
 pub(super) const GROWTH: usize = 256;
@@ -40,6 +41,7 @@ pub struct Sequence {
 #[derive(Debug)]
 enum Storage {
     Tensors(Tensors),
+    Pages(Cache),
     State(StateHandle),
 }
 
@@ -108,6 +110,15 @@ impl Sequence {
         }
     }
 
+    /// An empty one in pages of memory of its own.
+    #[must_use]
+    pub fn in_pages(shape: CacheShape) -> Self {
+        Self {
+            tokens: Vec::new(),
+            storage: Storage::Pages(Cache::new(shape)),
+        }
+    }
+
     /// An empty one inside a runtime.
     #[must_use]
     pub fn in_state(handle: StateHandle) -> Self {
@@ -145,12 +156,21 @@ impl Sequence {
         self.tokens.extend_from_slice(tokens);
     }
 
-    /// The state it lives in; `None` for one in candle's memory.
+    /// The state it lives in; `None` for one in this process's own memory.
     #[must_use]
     pub fn state(&self) -> Option<usize> {
         match &self.storage {
-            Storage::Tensors(_) => None,
+            Storage::Tensors(_) | Storage::Pages(_) => None,
             Storage::State(handle) => Some(handle.id),
+        }
+    }
+
+    /// The pages it lives in; `None` for one that lives elsewhere. What is written there counts once
+    /// [`Self::push`] says so.
+    pub fn pages(&mut self) -> Option<&mut Cache> {
+        match &mut self.storage {
+            Storage::Pages(cache) => Some(cache),
+            Storage::Tensors(_) | Storage::State(_) => None,
         }
     }
 
@@ -159,11 +179,12 @@ impl Sequence {
     pub fn bytes(&self) -> usize {
         match &self.storage {
             Storage::Tensors(tensors) => tensors.capacity * tensors.shape.bytes_per_token(),
+            Storage::Pages(cache) => cache.bytes(),
             Storage::State(handle) => handle.bytes,
         }
     }
 
-    /// Makes room for `more` tokens, in candle's memory. A state has all its room from the start.
+    /// Makes room for `more` tokens, in this process's own memory. A state has all its room from the start.
     ///
     /// # Errors
     /// When candle cannot make the tensors.
@@ -174,6 +195,10 @@ impl Sequence {
             Storage::Tensors(tensors) if length + more > tensors.capacity => {
                 let capacity = (length + more).max(tensors.capacity * 2);
                 tensors.reallocate(length, capacity.next_multiple_of(GROWTH))
+            }
+            Storage::Pages(cache) => {
+                cache.reserve(length + more);
+                Ok(())
             }
             Storage::Tensors(_) | Storage::State(_) => Ok(()),
         }
@@ -203,8 +228,15 @@ impl Sequence {
 
     /// A sequence of its own with the first `length` tokens; `None` where that cannot be had.
     pub(super) fn copy_prefix(&self, length: usize) -> Option<Self> {
-        let Storage::Tensors(tensors) = &self.storage else {
-            return None;
+        let tensors = match &self.storage {
+            Storage::Tensors(tensors) => tensors,
+            Storage::Pages(cache) => {
+                return Some(Self {
+                    tokens: self.tokens[..length].to_vec(),
+                    storage: Storage::Pages(cache.copy_prefix(length)),
+                });
+            }
+            Storage::State(_) => return None,
         };
         let mut copy = Tensors {
             shape: tensors.shape,
@@ -223,8 +255,15 @@ impl Sequence {
     /// Gives back all that goes beyond `bytes`, and the tokens with it. `false` where it cannot
     /// become so small and hold anything.
     pub(super) fn shrink(&mut self, bytes: usize) -> bool {
-        let Storage::Tensors(tensors) = &mut self.storage else {
-            return false;
+        let tensors = match &mut self.storage {
+            Storage::Tensors(tensors) => tensors,
+            Storage::Pages(cache) => {
+                let room = bytes / cache.shape().page_bytes() * PAGE;
+                self.tokens.truncate(room);
+                cache.shrink(self.tokens.len());
+                return !self.tokens.is_empty();
+            }
+            Storage::State(_) => return false,
         };
         let room = bytes / tensors.shape.bytes_per_token();
         let kept = (room - room % GROWTH).min(self.tokens.len());
@@ -313,6 +352,27 @@ pub(super) mod tests {
         assert_eq!(first_of_each(&sequence), expected);
         let copy = sequence.copy_prefix(301).unwrap();
         assert_eq!(first_of_each(&copy), expected[..301]);
+    }
+
+    #[test]
+    fn pages_grow_are_copied_and_shrink_by_the_page() {
+        let shape = CacheShape {
+            layers: 2,
+            heads: 3,
+            head_dim: 8,
+        };
+        let mut sequence = Sequence::in_pages(shape);
+        assert_eq!((sequence.bytes(), sequence.state()), (0, None));
+        let tokens: Vec<u32> = (0..150).collect();
+        sequence.reserve(150).unwrap();
+        sequence.push(&tokens);
+        assert_eq!(sequence.bytes(), 3 * shape.page_bytes());
+        let copy = sequence.copy_prefix(64).unwrap();
+        assert_eq!((copy.len(), copy.bytes()), (64, shape.page_bytes()));
+        assert!(sequence.shrink(2 * shape.page_bytes() + 1));
+        assert_eq!(sequence.tokens(), &tokens[..128]);
+        assert_eq!(sequence.bytes(), 2 * shape.page_bytes());
+        assert!(!sequence.shrink(shape.page_bytes() - 1));
     }
 
     #[test]

@@ -14,10 +14,14 @@ pub fn requested() -> Placement {
 /// Where candle runs, seen from the thread that computes.
 #[must_use]
 pub fn observed() -> Placement {
-    let threads = rayon::current_num_threads();
+    by("candle", rayon::current_num_threads(), instructions())
+}
+
+/// That `threads` of the processor compute with `instructions`, by the engine of this name.
+#[must_use]
+pub fn by(engine: &str, threads: usize, instructions: &str) -> Placement {
     let plural = if threads == 1 { "" } else { "s" };
-    let mut observed = format!("cpu: {threads} thread{plural}");
-    let instructions = instructions();
+    let mut observed = format!("cpu: {engine}, {threads} thread{plural}");
     if !instructions.is_empty() {
         observed = format!("{observed}, {instructions}");
     }
@@ -25,6 +29,12 @@ pub fn observed() -> Placement {
         observed: Some(observed),
         ..requested()
     }
+}
+
+/// How many threads the arithmetic of a large model takes: what [`limit`] said.
+#[must_use]
+pub fn count() -> usize {
+    candle_core::utils::get_num_threads()
 }
 
 /// The widest vector instructions of this processor that candle's products (gemm) look for.

@@ -1,0 +1,103 @@
+//! What the machine itself can do: how fast it reads memory, and how many products of bytes it adds.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+/// More than any cache holds.
+const MEMORY: usize = 512 << 20;
+
+/// A line about the machine.
+pub fn describe(threads: usize) -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("a processor", |name| {
+            name.trim_start_matches([' ', '\t', ':'])
+        });
+    let memory = vec![1u64; MEMORY / 8];
+    let mut read: Vec<f64> = (0..7)
+        .map(|_| {
+            let seconds = together(threads, |thread| {
+                let share = memory.len() / threads;
+                let part = &memory[thread * share..][..share];
+                // Eight sums, so that none waits for another.
+                let mut sums = [0u64; 8];
+                for numbers in part.as_chunks::<8>().0 {
+                    for (sum, number) in sums.iter_mut().zip(numbers) {
+                        *sum ^= number;
+                    }
+                }
+                black_box(sums);
+            });
+            MEMORY as f64 / seconds / 1e9
+        })
+        .collect();
+    read.sort_by(f64::total_cmp);
+    let rate = byte_products(threads).map_or_else(String::new, |rate| {
+        format!(", {rate:.0} GOP/s of 8-bit products by AVX2")
+    });
+    format!(
+        "{name}, {threads} threads: reads {:.1} GB/s (median; best {:.1}){rate}",
+        read[3], read[6]
+    )
+}
+
+/// Bytes of the process's memory, as the system counts them under this name.
+pub fn own_memory(name: &str) -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with(name))?;
+    let kilobytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024.0)
+}
+
+/// Seconds until all threads have done `work`.
+fn together(threads: usize, work: impl Fn(usize) + Sync) -> f64 {
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 1..threads {
+            let work = &work;
+            scope.spawn(move || work(thread));
+        }
+        work(0);
+    });
+    started.elapsed().as_secs_f64()
+}
+
+/// The most products and sums of bytes a second, in thousands of millions, two for each product.
+#[cfg(target_arch = "x86_64")]
+fn byte_products(threads: usize) -> Option<f64> {
+    use std::arch::x86_64::{
+        _mm256_add_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_setzero_si256,
+    };
+
+    const TURNS: u64 = 4_000_000;
+    const SUMS: usize = 8;
+
+    #[target_feature(enable = "avx2")]
+    fn work() {
+        let (a, b) = (black_box(_mm256_set1_epi8(3)), _mm256_set1_epi8(5));
+        let mut sums = [_mm256_setzero_si256(); SUMS];
+        for _ in 0..TURNS {
+            for sum in &mut sums {
+                *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(a, _mm256_add_epi16(*sum, b)));
+            }
+        }
+        black_box(sums);
+    }
+
+    if !is_x86_feature_detected!("avx2") {
+        return None;
+    }
+    let rate = |_| {
+        // SAFETY: the instructions are there, as was just seen.
+        let seconds = together(threads, |_| unsafe { work() });
+        (threads * SUMS * 64) as f64 * TURNS as f64 / seconds / 1e9
+    };
+    (0..5).map(rate).reduce(f64::max)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn byte_products(_: usize) -> Option<f64> {
+    None
+}

@@ -1,0 +1,345 @@
+//! Qwen from a GGUF file on the processor, by kernels of our own (`tandem_kernels`).
+//!
+//! Quantized weights keep the file's codes, in another order; activations are rounded to 8 bits for
+//! each product, as candle and llama.cpp do. A model that is small enough is kept in float32 and
+//! computed with exactly the file's values.
+
+use std::io::{Read, Seek};
+
+use candle_core::quantized::GgmlDType;
+use tandem_kernels::format::Stored;
+use tandem_kernels::kernels::Kernels;
+use tandem_kernels::matrix::{Matrix, Packed, TILE};
+use tandem_kernels::model::{Dimensions, Layer, Model, Projection, Weights};
+
+use super::LanguageModel;
+use super::error::LoadError;
+use super::gguf::Gguf;
+use super::model_config::{Architecture, ModelConfig};
+use super::sampler::Scores;
+use super::sequence::Sequence;
+use super::weights::FLOAT32_BYTES;
+use super::window::Window;
+use crate::inference::{ErrorKind, GenerateError};
+
+/// A loaded model.
+#[derive(Debug)]
+pub struct PackedQwen {
+    model: Model,
+    context_tokens: usize,
+    vocabulary: usize,
+    /// Where the model does not want the logits.
+    unwanted: Vec<f32>,
+}
+
+/// That a model can be computed here, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    kernels: Kernels,
+    exact: bool,
+}
+
+impl Plan {
+    /// Looks whether the model in `gguf` can be computed by kernels that this processor has.
+    ///
+    /// # Errors
+    /// Why not, as half a sentence.
+    pub fn new<R: Read + Seek>(gguf: &Gguf<R>, config: &ModelConfig) -> Result<Self, String> {
+        let (kernels, rejected) = Kernels::best();
+        for wrong in &rejected {
+            tracing::warn!(wrong, "kernels that do not prove themselves are not used");
+        }
+        if !dimensions(config).fit() {
+            return Err("a width is no multiple of 32".to_owned());
+        }
+        let exact = gguf.elements() * size_of::<f32>() <= FLOAT32_BYTES;
+        for name in matrices(config, gguf.contains("output.weight")) {
+            let dtype = gguf.stored(&name);
+            let known = dtype.and_then(stored);
+            if known.is_none_or(|stored| !exact && Packed::of(stored) == Packed::F32) {
+                let kind = dtype.map_or_else(|| "missing".to_owned(), |dtype| format!("{dtype:?}"));
+                return Err(format!("the tensor {name} is {kind}"));
+            }
+        }
+        Ok(Self { kernels, exact })
+    }
+
+    /// Whether only the slow kernels, which every processor has, are left.
+    #[must_use]
+    pub fn is_portable(&self) -> bool {
+        self.kernels.name == Kernels::portable().name
+    }
+
+    /// The same by the kernels that define the result.
+    #[must_use]
+    pub fn portable(self) -> Self {
+        Self {
+            kernels: Kernels::portable(),
+            ..self
+        }
+    }
+
+    /// The same on the file's codes, however small the model. Files of float32 have none.
+    #[must_use]
+    pub fn rounded(self) -> Self {
+        Self {
+            exact: false,
+            ..self
+        }
+    }
+
+    /// Whether the weights are kept in float32.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.exact
+    }
+
+    /// The name of the kernels.
+    #[must_use]
+    pub fn kernels(&self) -> &'static str {
+        self.kernels.name
+    }
+}
+
+impl PackedQwen {
+    /// Reads the weights of a model that was planned; `context_tokens` bounds the positions that will
+    /// be asked for.
+    ///
+    /// # Errors
+    /// [`LoadError`] when a tensor is missing, has another shape or cannot be read.
+    pub fn load<R: Read + Seek>(
+        config: &ModelConfig,
+        gguf: &mut Gguf<R>,
+        plan: Plan,
+        threads: usize,
+        context_tokens: usize,
+    ) -> Result<Self, LoadError> {
+        let mut source = Source {
+            gguf,
+            exact: plan.exact,
+            threads,
+        };
+        let hidden = config.hidden;
+        let embedding = source.matrix("token_embd.weight", config.vocabulary, hidden)?;
+        let mut layers = Vec::with_capacity(config.layers);
+        for layer in 0..config.layers {
+            layers.push(source.layer(config, layer)?);
+        }
+        let norm = source.vector("output_norm.weight", hidden)?;
+        let head = if source.gguf.contains("output.weight") {
+            Some(source.matrix("output.weight", config.vocabulary, hidden)?)
+        } else {
+            None
+        };
+        let weights = Weights {
+            embedding,
+            layers,
+            norm,
+            head,
+        };
+        Ok(Self {
+            model: Model::new(dimensions(config), weights, plan.kernels, threads),
+            context_tokens,
+            vocabulary: config.vocabulary,
+            unwanted: Vec::new(),
+        })
+    }
+
+    /// How many threads compute.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.model.threads()
+    }
+
+    /// Bytes of its matrices.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.model.weights().bytes()
+    }
+}
+
+impl LanguageModel for PackedQwen {
+    fn sequence(&mut self) -> Result<Sequence, GenerateError> {
+        Ok(Sequence::in_pages(self.model.cache_shape()))
+    }
+
+    fn forward(
+        &mut self,
+        tokens: &[u32],
+        sequence: &mut Sequence,
+        scores: Option<&mut Scores>,
+    ) -> Result<(), GenerateError> {
+        let start = sequence.len();
+        if let Some(token) = tokens
+            .iter()
+            .find(|token| **token as usize >= self.vocabulary)
+        {
+            let rows = self.vocabulary;
+            return Err(refused(&format!(
+                "there is no token {token} among its {rows}"
+            )));
+        }
+        if tokens.is_empty() || start + tokens.len() > self.context_tokens {
+            let (count, most) = (tokens.len(), self.context_tokens);
+            return Err(refused(&format!(
+                "{count} tokens do not fit behind {start} of {most}"
+            )));
+        }
+        let shape = self.model.cache_shape();
+        let Some(cache) = sequence.pages().filter(|cache| cache.shape() == shape) else {
+            return Err(refused("the sequence is another model's"));
+        };
+        let (logits, rows) = match scores {
+            Some(scores) => {
+                scores.best = None;
+                (&mut scores.logits, 1)
+            }
+            None => (&mut self.unwanted, 0),
+        };
+        self.model.forward(tokens, start, cache, rows, logits);
+        sequence.push(tokens);
+        Ok(())
+    }
+
+    fn window(&self) -> Window {
+        Window::fixed(self.context_tokens)
+    }
+}
+
+fn refused(fact: &str) -> GenerateError {
+    GenerateError::new(
+        ErrorKind::Backend,
+        format!("the local model's arithmetic failed ({fact})"),
+        "Try again; if it happens twice, download the model again.",
+    )
+}
+
+/// The layout's name for a type, where it has one.
+fn stored(dtype: GgmlDType) -> Option<Stored> {
+    Some(match dtype {
+        GgmlDType::F32 => Stored::F32,
+        GgmlDType::F16 => Stored::F16,
+        GgmlDType::BF16 => Stored::BF16,
+        GgmlDType::Q4_0 => Stored::Q4_0,
+        GgmlDType::Q8_0 => Stored::Q8_0,
+        GgmlDType::Q4K => Stored::Q4K,
+        GgmlDType::Q6K => Stored::Q6K,
+        _ => return None,
+    })
+}
+
+fn dimensions(config: &ModelConfig) -> Dimensions {
+    Dimensions {
+        hidden: config.hidden,
+        intermediate: config.intermediate,
+        heads: config.heads,
+        kv_heads: config.kv_heads,
+        head_dim: config.head_dim,
+        vocabulary: config.vocabulary,
+        norm_epsilon: config.norm_epsilon as f32,
+        rope_theta: config.rope_theta as f32,
+    }
+}
+
+/// The names of all matrices.
+fn matrices(config: &ModelConfig, has_head: bool) -> impl Iterator<Item = String> {
+    let parts = [
+        "attn_q",
+        "attn_k",
+        "attn_v",
+        "attn_output",
+        "ffn_gate",
+        "ffn_up",
+        "ffn_down",
+    ];
+    let of_layers = (0..config.layers)
+        .flat_map(move |layer| parts.map(|part| format!("blk.{layer}.{part}.weight")));
+    let head = has_head.then(|| "output.weight".to_owned());
+    std::iter::once("token_embd.weight".to_owned())
+        .chain(head)
+        .chain(of_layers)
+}
+
+/// A file whose matrices are being packed.
+struct Source<'a, R> {
+    gguf: &'a mut Gguf<R>,
+    exact: bool,
+    threads: usize,
+}
+
+impl<R: Read + Seek> Source<'_, R> {
+    fn layer(&mut self, config: &ModelConfig, layer: usize) -> Result<Layer, LoadError> {
+        let name = |part: &str| format!("blk.{layer}.{part}");
+        let ModelConfig {
+            hidden,
+            intermediate,
+            heads,
+            kv_heads,
+            head_dim,
+            ..
+        } = *config;
+        let mut projection = |part: &str, heads: usize, normed: bool| {
+            let rows = heads * head_dim;
+            let weight = self.matrix(&name(&format!("{part}.weight")), rows, hidden)?;
+            let mut projection = Projection {
+                weight,
+                bias: Vec::new(),
+                norm: Vec::new(),
+            };
+            match config.architecture {
+                Architecture::Qwen2 => {
+                    projection.bias = self.vector(&name(&format!("{part}.bias")), rows)?;
+                }
+                Architecture::Qwen3 if normed => {
+                    projection.norm =
+                        self.vector(&name(&format!("{part}_norm.weight")), head_dim)?;
+                }
+                Architecture::Qwen3 => {}
+            }
+            Ok(projection)
+        };
+        Ok(Layer {
+            query: projection("attn_q", heads, true)?,
+            key: projection("attn_k", kv_heads, true)?,
+            value: projection("attn_v", kv_heads, false)?,
+            attention_norm: self.vector(&name("attn_norm.weight"), hidden)?,
+            output: self.matrix(&name("attn_output.weight"), hidden, heads * head_dim)?,
+            mlp_norm: self.vector(&name("ffn_norm.weight"), hidden)?,
+            gate: self.matrix(&name("ffn_gate.weight"), intermediate, hidden)?,
+            up: self.matrix(&name("ffn_up.weight"), intermediate, hidden)?,
+            down: self.matrix(&name("ffn_down.weight"), hidden, intermediate)?,
+        })
+    }
+
+    fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Matrix, LoadError> {
+        let Some(stored) = self.gguf.stored(name).and_then(stored) else {
+            let fact = format!("the tensor {name} is missing, or of another type than it was");
+            return Err(LoadError::malformed(self.gguf.file(), fact));
+        };
+        let packed = if self.exact {
+            Packed::F32
+        } else {
+            Packed::of(stored)
+        };
+        // Checked before room is made for it.
+        let mut matrix = None;
+        let threads = self.threads;
+        self.gguf
+            .rows(name, [rows, columns], TILE, |first, bytes| {
+                matrix
+                    .get_or_insert_with(|| Matrix::new(rows, columns, packed))
+                    .pack(stored, first, bytes, threads);
+            })?;
+        matrix.ok_or_else(|| {
+            LoadError::malformed(self.gguf.file(), format!("the tensor {name} is empty"))
+        })
+    }
+
+    fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>, LoadError> {
+        let tensor = self.gguf.tensor(name, &[length])?;
+        tensor
+            .dequantize(&candle_core::Device::Cpu)
+            .and_then(|tensor| tensor.to_vec1())
+            .map_err(|error| LoadError::candle(self.gguf.file(), name, &error))
+    }
+}

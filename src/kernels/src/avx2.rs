@@ -1,0 +1,442 @@
+//! Kernels for AVX2 with FMA and F16C.
+//!
+//! Each function gives the bits of its counterpart in [`crate::portable`] or [`crate::lanes`]:
+//! integers are exact, and floats are summed in the same order. `vpmaddubsw` adds two products of an
+//! unsigned and a signed byte in 16 bits and saturates, so the bounds of each sum stand beside it.
+
+#![expect(
+    clippy::cast_ptr_alignment,
+    reason = "every load and store is one that needs no alignment"
+)]
+
+use std::arch::x86_64::{
+    __m128i, __m256, __m256i, _MM_FROUND_TO_NEAREST_INT, _mm_loadl_epi64, _mm_loadu_si128,
+    _mm_storeu_si128, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256,
+    _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtph_ps,
+    _mm256_cvtps_ph, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
+    _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_or_si256, _mm256_set1_epi8, _mm256_set1_epi16,
+    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_sign_epi8,
+    _mm256_slli_epi16, _mm256_srli_epi16, _mm256_storeu_ps,
+};
+
+use crate::format::BLOCK;
+use crate::kernels::Kernels;
+use crate::lanes::{self, Block, Lanes, Running};
+use crate::matrix::{Packed, TILE, Tile};
+
+/// The kernels, where the processor has the instructions.
+#[must_use]
+pub fn kernels() -> Option<Kernels> {
+    let there = is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c");
+    // Each function below is reached through this value alone, so the instructions are there.
+    there.then_some(Kernels {
+        name: "avx2",
+        product,
+        panel_f32,
+        panel_f16,
+        to_half,
+        quantize,
+        add_squares,
+        rms_norm,
+        rotate,
+        swiglu,
+        soften,
+        multiply,
+    })
+}
+
+/// Makes a safe function of one that needs the instructions.
+macro_rules! detected {
+    ($($(#[$doc:meta])* $name:ident => $inner:path, ($($argument:ident: $kind:ty),*) $(-> $result:ty)?;)*) => {
+        $(fn $name($($argument: $kind),*) $(-> $result)? {
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn inner($($argument: $kind),*) $(-> $result)? {
+                $inner($($argument),*)
+            }
+            // SAFETY: this function is reached through [`kernels`] alone, which saw the instructions.
+            unsafe { inner($($argument),*) }
+        })*
+    };
+}
+
+detected! {
+    product => products, (tile: Tile<'_>, blocks: &[Block], stride: usize, out: &mut [Lanes]);
+    panel_f32 => panels_f32, (depth: usize, a: &[f32], a_stride: usize, b: &[u8], c: &mut [f32], c_stride: usize);
+    panel_f16 => panels_f16, (depth: usize, a: &[f32], a_stride: usize, b: &[u16], c: &mut [f32], c_stride: usize);
+    to_half => to_halves, (values: &[f32], halves: &mut [u16]);
+    quantize => lanes::quantize, (values: &[f32; BLOCK]) -> Block;
+    add_squares => lanes::add_squares, (sums: &mut [f32; 16], values: &[f32; 16]);
+    rms_norm => lanes::rms_norm, (values: &mut [f32], weight: &[f32], epsilon: f32);
+    rotate => lanes::rotate, (values: &mut [f32], cosine: &[f32], sine: &[f32]);
+    swiglu => lanes::swiglu, (gate: &mut [f32; 16], up: &[f32; 16]);
+    soften => lanes::soften, (scores: &mut [f32], running: &mut Running) -> f32;
+    multiply => lanes::multiply, (values: &mut [f32], factor: f32);
+}
+
+/// Tokens that share the unpacking of a block. Their sums are in memory: the registers hold the codes of
+/// half a tile's block, which the tokens then meet one after another.
+const TOGETHER: usize = 8;
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn products(tile: Tile<'_>, blocks: &[Block], stride: usize, out: &mut [Lanes]) {
+    // All that is read below lies within these bounds.
+    assert!(tile.codes.len() >= tile.blocks * tile.packed.code_bytes());
+    assert!(tile.scales.len() >= tile.packed.scale_bytes(tile.blocks));
+    assert!(tile.blocks == 0 || blocks.len() >= (tile.blocks - 1) * stride + out.len());
+    for (number, out) in out.chunks_mut(TOGETHER).enumerate() {
+        let mut sums = [[_mm256_setzero_ps(); TOGETHER]; 2];
+        for block in 0..tile.blocks {
+            let tokens = &blocks[block * stride + number * TOGETHER..][..out.len()];
+            for (half, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: the tile has so many blocks, as was checked above.
+                unsafe {
+                    match tile.packed {
+                        Packed::Q4_0 => q4_0(&tile, block, half, tokens, sums),
+                        Packed::Q8_0 => q8_0(&tile, block, half, tokens, sums),
+                        Packed::Q4K => q4_k(&tile, block, half, tokens, sums),
+                        Packed::Q6K => q6_k(&tile, block, half, tokens, sums),
+                        Packed::F32 => {}
+                    }
+                }
+            }
+        }
+        for (token, out) in out.iter_mut().enumerate() {
+            for (half, sums) in sums.iter().enumerate() {
+                // SAFETY: eight numbers of sixteen, from 0 or 8 on.
+                unsafe { _mm256_storeu_ps(out.0.as_mut_ptr().add(half * 8), sums[token]) };
+            }
+        }
+    }
+}
+
+/// Four codes of an activation in every lane.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn four(block: &Block, group: usize) -> __m256i {
+    let [a, b, c, d] = [0, 1, 2, 3].map(|lane| block.codes[group * 4 + lane]);
+    _mm256_set1_epi32(i32::from_ne_bytes([a, b, c, d].map(i8::cast_unsigned)))
+}
+
+/// # Safety
+/// 32 bytes must be there.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn load(from: *const u8) -> __m256i {
+    // SAFETY: as required of the caller.
+    unsafe { _mm256_loadu_si256(from.cast()) }
+}
+
+/// Eight scales of float16.
+///
+/// # Safety
+/// 16 bytes must be there.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn scales(from: *const u8) -> __m256 {
+    // SAFETY: as required of the caller.
+    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(from.cast()) })
+}
+
+/// Adds `dot` times the two scales to `sum`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn add_scaled(sum: &mut __m256, dot: __m256i, scale: __m256, activation: f32) {
+    let scale = _mm256_mul_ps(scale, _mm256_set1_ps(activation));
+    *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, *sum);
+}
+
+/// The eight groups of four columns of a block of codes of four bits.
+///
+/// # Safety
+/// 256 bytes must be there.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn groups_of_four(codes: *const u8, half: usize) -> [__m256i; 8] {
+    let mask = _mm256_set1_epi8(15);
+    let mut groups = [_mm256_setzero_si256(); 8];
+    for pair in 0..4 {
+        // SAFETY: the pair's half lies within the 256 bytes.
+        let both = unsafe { load(codes.add(pair * 64 + half * 32)) };
+        groups[2 * pair] = _mm256_and_si256(both, mask);
+        groups[2 * pair + 1] = _mm256_and_si256(_mm256_srli_epi16::<4>(both), mask);
+    }
+    groups
+}
+
+/// The dot products of a block of codes of four bits with a token. Before the pairs of 16 bits are
+/// added up, each holds eight times two products of at most 15 * 127 each: at most 30,480.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_of_four(groups: &[__m256i; 8], token: &Block) -> __m256i {
+    let mut pairs = _mm256_maddubs_epi16(groups[0], four(token, 0));
+    for (group, codes) in groups.iter().enumerate().skip(1) {
+        pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(*codes, four(token, group)));
+    }
+    _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
+}
+
+/// # Safety
+/// The tile must have the block.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn q4_0(
+    tile: &Tile<'_>,
+    block: usize,
+    half: usize,
+    tokens: &[Block],
+    sums: &mut [__m256; TOGETHER],
+) {
+    // SAFETY: a block has 256 bytes of codes and 32 of scales.
+    let (groups, scale) = unsafe {
+        (
+            groups_of_four(tile.codes.as_ptr().add(block * 256), half),
+            scales(tile.scales.as_ptr().add(block * 32 + half * 16)),
+        )
+    };
+    for (sum, token) in sums.iter_mut().zip(tokens) {
+        let dot = _mm256_add_epi32(
+            dot_of_four(&groups, token),
+            _mm256_set1_epi32(token.minus_8),
+        );
+        add_scaled(sum, dot, scale, token.scale);
+    }
+}
+
+/// # Safety
+/// The tile must have the block.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn q4_k(
+    tile: &Tile<'_>,
+    block: usize,
+    half: usize,
+    tokens: &[Block],
+    sums: &mut [__m256; TOGETHER],
+) {
+    // SAFETY: a block has 256 bytes of codes, and eight blocks have 320 of scales: 32 with scales of
+    // float16, 32 with minima, then 32 for each block.
+    let (groups, scale, minimum) = unsafe {
+        let base = tile.scales.as_ptr().add(block / 8 * 320);
+        let own = base.add(64 + block % 8 * 32 + half * 8);
+        let factor = _mm256_cvtepu8_epi32(_mm_loadl_epi64(own.cast()));
+        let offset = _mm256_cvtepu8_epi32(_mm_loadl_epi64(own.add(16).cast()));
+        let base = base.add(half * 16);
+        (
+            groups_of_four(tile.codes.as_ptr().add(block * 256), half),
+            _mm256_mul_ps(scales(base), _mm256_cvtepi32_ps(factor)),
+            _mm256_mul_ps(scales(base.add(32)), _mm256_cvtepi32_ps(offset)),
+        )
+    };
+    for (sum, token) in sums.iter_mut().zip(tokens) {
+        add_scaled(sum, dot_of_four(&groups, token), scale, token.scale);
+        *sum = _mm256_fmadd_ps(minimum, _mm256_set1_ps(token.minus_sum), *sum);
+    }
+}
+
+/// # Safety
+/// The tile must have the block.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn q8_0(
+    tile: &Tile<'_>,
+    block: usize,
+    half: usize,
+    tokens: &[Block],
+    sums: &mut [__m256; TOGETHER],
+) {
+    let ones = _mm256_set1_epi16(1);
+    let mut dots = [_mm256_setzero_si256(); TOGETHER];
+    // In two parts, so that codes and their sizes fit into registers.
+    for part in 0..2 {
+        // SAFETY: a block has 512 bytes of codes.
+        let codes = [0, 1, 2, 3].map(|group| unsafe {
+            load(
+                tile.codes
+                    .as_ptr()
+                    .add(block * 512 + half * 32 + (part * 4 + group) * 64),
+            )
+        });
+        let sizes = codes.map(|codes| _mm256_abs_epi8(codes));
+        for (dot, token) in dots.iter_mut().zip(tokens) {
+            for group in 0..4 {
+                // The code's sign goes to the activation: two products of at most 128 * 127 make at
+                // most 32,512, which 16 bits hold, and four do not.
+                let signed = _mm256_sign_epi8(four(token, part * 4 + group), codes[group]);
+                let pairs = _mm256_maddubs_epi16(sizes[group], signed);
+                *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(pairs, ones));
+            }
+        }
+    }
+    // SAFETY: a block has 32 bytes of scales.
+    let scale = unsafe { scales(tile.scales.as_ptr().add(block * 32 + half * 16)) };
+    for ((sum, dot), token) in sums.iter_mut().zip(dots).zip(tokens) {
+        add_scaled(sum, dot, scale, token.scale);
+    }
+}
+
+/// # Safety
+/// The tile must have the block.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn q6_k(
+    tile: &Tile<'_>,
+    block: usize,
+    half: usize,
+    tokens: &[Block],
+    sums: &mut [__m256; TOGETHER],
+) {
+    let ones = _mm256_set1_epi16(1);
+    let low = _mm256_set1_epi8(15);
+    let high = _mm256_set1_epi8(0x30);
+    for part in 0..2 {
+        // SAFETY: a block has 384 bytes of codes, and eight blocks have 288 of scales: 32 of float16,
+        // then 32 for each block.
+        let (upper, a, b, scale) = unsafe {
+            let codes = tile.codes.as_ptr().add(block * 384 + half * 32);
+            let base = tile.scales.as_ptr().add(block / 8 * 288);
+            let own = base.add(32 + block % 8 * 32 + half * 8 + part * 16);
+            let factor = _mm256_cvtepi8_epi32(_mm_loadl_epi64(own.cast()));
+            (
+                load(codes.add(256 + part * 64)),
+                load(codes.add(part * 128)),
+                load(codes.add(part * 128 + 64)),
+                _mm256_mul_ps(scales(base.add(half * 16)), _mm256_cvtepi32_ps(factor)),
+            )
+        };
+        let code = |four: __m256i, bits: __m256i| {
+            _mm256_or_si256(_mm256_and_si256(four, low), _mm256_and_si256(bits, high))
+        };
+        let groups = [
+            code(a, _mm256_slli_epi16::<4>(upper)),
+            code(_mm256_srli_epi16::<4>(a), _mm256_slli_epi16::<2>(upper)),
+            code(b, upper),
+            code(_mm256_srli_epi16::<4>(b), _mm256_srli_epi16::<2>(upper)),
+        ];
+        for (sum, token) in sums.iter_mut().zip(tokens) {
+            // Four products of at most 63 * 127 make at most 32,004.
+            let two = |group: usize| {
+                let pairs = _mm256_add_epi16(
+                    _mm256_maddubs_epi16(groups[group], four(token, part * 4 + group)),
+                    _mm256_maddubs_epi16(groups[group + 1], four(token, part * 4 + group + 1)),
+                );
+                _mm256_madd_epi16(pairs, ones)
+            };
+            let dot = _mm256_add_epi32(two(0), two(2));
+            let dot = _mm256_add_epi32(dot, _mm256_set1_epi32(token.minus_32[part]));
+            add_scaled(sum, dot, scale, token.scale);
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn panels_f32(depth: usize, a: &[f32], a_stride: usize, b: &[u8], c: &mut [f32], c_stride: usize) {
+    assert!(b.len() >= depth * TILE * 4);
+    let b = b.as_ptr();
+    let two = |k: usize| -> [__m256; 2] {
+        // SAFETY: `k` is below `depth`.
+        unsafe {
+            let from = b.add(k * 64).cast::<f32>();
+            [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))]
+        }
+    };
+    panels(depth, a, a_stride, two, c, c_stride);
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn panels_f16(depth: usize, a: &[f32], a_stride: usize, b: &[u16], c: &mut [f32], c_stride: usize) {
+    assert!(b.len() >= depth * TILE);
+    let b = b.as_ptr().cast::<u8>();
+    let two = |k: usize| -> [__m256; 2] {
+        // SAFETY: `k` is below `depth`.
+        unsafe { [scales(b.add(k * 32)), scales(b.add(k * 32 + 16))] }
+    };
+    panels(depth, a, a_stride, two, c, c_stride);
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn panels(
+    depth: usize,
+    a: &[f32],
+    a_stride: usize,
+    b: impl Fn(usize) -> [__m256; 2] + Copy,
+    c: &mut [f32],
+    c_stride: usize,
+) {
+    let rows = c.len().div_ceil(c_stride);
+    assert!(rows == 0 || depth == 0 || a.len() >= (rows - 1) * a_stride + depth);
+    assert!(rows == 0 || c.len() >= (rows - 1) * c_stride + 16);
+    let mut row = 0;
+    while row < rows {
+        let a = a[row * a_stride..].as_ptr();
+        let c = c[row * c_stride..].as_mut_ptr();
+        // SAFETY: checked above for all rows.
+        row += unsafe {
+            match rows - row {
+                1 => rows_of::<1>(depth, a, a_stride, b, c, c_stride),
+                2 => rows_of::<2>(depth, a, a_stride, b, c, c_stride),
+                3 => rows_of::<3>(depth, a, a_stride, b, c, c_stride),
+                4 => rows_of::<4>(depth, a, a_stride, b, c, c_stride),
+                5 => rows_of::<5>(depth, a, a_stride, b, c, c_stride),
+                _ => rows_of::<6>(depth, a, a_stride, b, c, c_stride),
+            }
+        };
+    }
+}
+
+/// # Safety
+/// `R` rows must be there, `depth` numbers wide in `a` and 16 in `c`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn rows_of<const R: usize>(
+    depth: usize,
+    a: *const f32,
+    a_stride: usize,
+    b: impl Fn(usize) -> [__m256; 2],
+    c: *mut f32,
+    c_stride: usize,
+) -> usize {
+    let mut sums = [[_mm256_setzero_ps(); 2]; R];
+    for (row, sums) in sums.iter_mut().enumerate() {
+        // SAFETY: the caller promises the rows.
+        unsafe {
+            let from = c.add(row * c_stride);
+            *sums = [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))];
+        }
+    }
+    for k in 0..depth {
+        let [first, second] = b(k);
+        for (row, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: the caller promises the rows.
+            let a = _mm256_set1_ps(unsafe { *a.add(row * a_stride + k) });
+            sums[0] = _mm256_fmadd_ps(a, first, sums[0]);
+            sums[1] = _mm256_fmadd_ps(a, second, sums[1]);
+        }
+    }
+    for (row, sums) in sums.iter().enumerate() {
+        // SAFETY: the caller promises the rows.
+        unsafe {
+            let to = c.add(row * c_stride);
+            _mm256_storeu_ps(to, sums[0]);
+            _mm256_storeu_ps(to.add(8), sums[1]);
+        }
+    }
+    R
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn to_halves(values: &[f32], halves: &mut [u16]) {
+    let (eights, rest) = values.as_chunks::<8>();
+    let (half_eights, half_rest) = halves.as_chunks_mut::<8>();
+    for (half, eight) in half_eights.iter_mut().zip(eights) {
+        // SAFETY: eight numbers are read and eight halves written.
+        unsafe {
+            let rounded =
+                _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_loadu_ps(eight.as_ptr()));
+            _mm_storeu_si128(half.as_mut_ptr().cast::<__m128i>(), rounded);
+        }
+    }
+    crate::portable::to_half(rest, half_rest);
+}

@@ -1,0 +1,239 @@
+//! What is computed besides matrix products, on sixteen numbers at a time.
+//!
+//! These bodies are compiled for each instruction set and give the same bits in all of them: every
+//! sum has its order, and a product that is added is rounded once (`mul_add`).
+
+#![expect(
+    clippy::inline_always,
+    reason = "a body takes the instructions of the function that it is compiled into"
+)]
+
+use crate::format::BLOCK;
+
+/// Sixteen numbers: what a tile of rows gives for one token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C, align(64))]
+pub struct Lanes(pub [f32; 16]);
+
+impl Lanes {
+    /// Zeros.
+    pub const ZERO: Self = Self([0.0; 16]);
+}
+
+/// 32 activations of a token as a product with codes takes them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C)]
+pub struct Block {
+    /// -127 to 127.
+    pub codes: [i8; BLOCK],
+    /// What a code is worth.
+    pub scale: f32,
+    /// -8 times the sum of the codes.
+    pub minus_8: i32,
+    /// -32 times the sums of the first 16 codes and of the others.
+    pub minus_32: [i32; 2],
+    /// Minus the sum of the codes, times the scale.
+    pub minus_sum: f32,
+}
+
+impl Block {
+    /// Zeros.
+    pub const ZERO: Self = Self {
+        codes: [0; BLOCK],
+        scale: 0.0,
+        minus_8: 0,
+        minus_32: [0; 2],
+        minus_sum: 0.0,
+    };
+}
+
+/// Below it activations count as zero: their reciprocal would not be finite.
+const SMALLEST: f32 = 1e-30;
+
+/// Rounds 32 activations to 8 bits. Where one is not finite, the scale is not either, and so neither
+/// is what comes of it.
+#[inline(always)]
+#[must_use]
+pub fn quantize(values: &[f32; BLOCK]) -> Block {
+    // As bits, so that what is not a number counts as the largest.
+    let mut lanes = [0u32; 16];
+    for (i, lane) in lanes.iter_mut().enumerate() {
+        let a = values[i].to_bits() & 0x7fff_ffff;
+        let b = values[i + 16].to_bits() & 0x7fff_ffff;
+        *lane = a.max(b);
+    }
+    let largest = f32::from_bits(lanes.iter().fold(0, |a, b| a.max(*b)));
+    let factor = if largest < SMALLEST {
+        0.0
+    } else {
+        127.0 / largest
+    };
+    let mut block = Block {
+        scale: if largest < SMALLEST {
+            0.0
+        } else {
+            largest / 127.0
+        },
+        ..Block::ZERO
+    };
+    for (code, value) in block.codes.iter_mut().zip(values) {
+        *code = (value * factor).round_ties_even() as i32 as i8;
+    }
+    let mut sums = [0i32; 2];
+    for (sum, codes) in sums.iter_mut().zip(block.codes.chunks_exact(16)) {
+        *sum = codes.iter().map(|code| i32::from(*code)).sum();
+    }
+    let sum = sums[0] + sums[1];
+    block.minus_8 = -8 * sum;
+    block.minus_32 = sums.map(|sum| -32 * sum);
+    block.minus_sum = -(sum as f32) * block.scale;
+    block
+}
+
+/// Adds the squares of sixteen numbers to the sums.
+#[inline(always)]
+pub fn add_squares(sums: &mut [f32; 16], values: &[f32; 16]) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        *sum = value.mul_add(*value, *sum);
+    }
+}
+
+/// The sum of sixteen numbers, by halves.
+#[inline(always)]
+#[must_use]
+pub fn total(mut lanes: [f32; 16]) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+    }
+    lanes[0]
+}
+
+/// One over the root of the mean square of `count` numbers whose squares sum to `squares`.
+#[inline(always)]
+#[must_use]
+pub fn inverse_rms(squares: f32, count: usize, epsilon: f32) -> f32 {
+    1.0 / (squares / count as f32 + epsilon).sqrt()
+}
+
+/// Norms a head in place: a number over the root mean square, times its weight. Any length.
+#[inline(always)]
+pub fn rms_norm(values: &mut [f32], weight: &[f32], epsilon: f32) {
+    let mut sums = [0.0; 16];
+    let (whole, rest) = values.as_chunks::<16>();
+    for lanes in whole {
+        add_squares(&mut sums, lanes);
+    }
+    for (sum, value) in sums.iter_mut().zip(rest) {
+        *sum = value.mul_add(*value, *sum);
+    }
+    let inverse = inverse_rms(total(sums), values.len(), epsilon);
+    for (value, weight) in values.iter_mut().zip(weight) {
+        *value = *value * inverse * weight;
+    }
+}
+
+/// Turns a head by its position: each number of the first half with its counterpart in the second.
+#[inline(always)]
+pub fn rotate(values: &mut [f32], cosine: &[f32], sine: &[f32]) {
+    let half = values.len() / 2;
+    let (first, second) = values.split_at_mut(half);
+    let turns = cosine.iter().zip(sine);
+    for ((a, b), (cosine, sine)) in first.iter_mut().zip(second).zip(turns) {
+        (*a, *b) = (
+            a.mul_add(*cosine, -(*b * sine)),
+            b.mul_add(*cosine, *a * sine),
+        );
+    }
+}
+
+/// `gate / (1 + exp(-gate)) * up`, into `gate`.
+#[inline(always)]
+pub fn swiglu(gate: &mut [f32; 16], up: &[f32; 16]) {
+    for (gate, up) in gate.iter_mut().zip(up) {
+        *gate = *gate / (1.0 + exponential(-*gate)) * up;
+    }
+}
+
+/// e to the power of `x`, within 2 units in the last place; 0 below -87.3, and no more than at 88.
+#[inline(always)]
+#[must_use]
+pub fn exponential(x: f32) -> f32 {
+    const LOWEST: f32 = -87.3;
+    // Comparisons that let through what is not a number.
+    let bounded = if x > 88.0 { 88.0 } else { x };
+    let bounded = if bounded < LOWEST { LOWEST } else { bounded };
+    let power = (bounded * std::f32::consts::LOG2_E).round_ties_even();
+    // ln 2 in two parts, the first exact in few bits (Cody and Waite).
+    let rest = power.mul_add(-0.693_359_4, bounded);
+    let rest = power.mul_add(2.121_944_4e-4, rest);
+    let mut value = 1.0 / 5040.0;
+    for coefficient in [
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+        1.0,
+    ] {
+        value = rest.mul_add(value, coefficient);
+    }
+    let scale = f32::from_bits(((power as i32 + 127) as u32) << 23);
+    let value = value * scale;
+    if x < LOWEST { 0.0 } else { value }
+}
+
+/// One row's part of a softmax that is computed piece by piece.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Running {
+    /// The largest score so far.
+    pub largest: f32,
+    /// The sum of what [`soften`] left, in units of e to the power of the largest.
+    pub sum: f32,
+}
+
+impl Running {
+    /// Of no scores.
+    pub const NONE: Self = Self {
+        largest: f32::NEG_INFINITY,
+        sum: 0.0,
+    };
+}
+
+/// Turns a piece of a row's scores (a multiple of 16; what must not count is minus infinity) into
+/// powers of e over the largest so far. Returns what all earlier ones have to be multiplied by.
+#[inline(always)]
+pub fn soften(scores: &mut [f32], running: &mut Running) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (pieces, _) = scores.as_chunks_mut::<16>();
+    for piece in &*pieces {
+        for (lane, score) in lanes.iter_mut().zip(piece) {
+            *lane = if *score > *lane { *score } else { *lane };
+        }
+    }
+    let mut largest = running.largest;
+    for lane in lanes {
+        largest = if lane > largest { lane } else { largest };
+    }
+    let earlier = exponential(running.largest - largest);
+    let mut sums = [0.0; 16];
+    for piece in pieces {
+        for (sum, score) in sums.iter_mut().zip(piece) {
+            *score = exponential(*score - largest);
+            *sum += *score;
+        }
+    }
+    running.largest = largest;
+    running.sum = running.sum.mul_add(earlier, total(sums));
+    earlier
+}
+
+/// Multiplies numbers by a factor.
+#[inline(always)]
+pub fn multiply(values: &mut [f32], factor: f32) {
+    for value in values {
+        *value *= factor;
+    }
+}

@@ -1,0 +1,26 @@
+//! Qwen's arithmetic on processors: weights of few bits in the layout that products want, a KV cache in
+//! pages, and threads for steps of milliseconds.
+//!
+//! [`model::Model`] is what the rest is for. It knows no file, no tokenizer and no request; it panics
+//! where it is used against its word (a token beyond the vocabulary, another model's cache), so its
+//! caller checks.
+//!
+//! Each kernel exists in plain Rust, which defines its result, and for instruction sets, which give the
+//! same bits; [`kernels::Kernels::best`] chooses what proves that on the machine it runs on. All that is
+//! unsafe is in `aligned`, `pool` and one file for each instruction set.
+
+mod aligned;
+mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+pub mod cache;
+pub mod format;
+pub mod kernels;
+pub mod lanes;
+pub mod matrix;
+pub mod model;
+mod pool;
+mod portable;
+mod step;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,487 @@
+//! The parts of a forward pass, each shared among the threads.
+
+use std::ops::Range;
+
+use crate::attention::Scratch;
+use crate::cache::Head;
+use crate::format::BLOCK;
+use crate::kernels::Kernels;
+use crate::lanes::{Block, Lanes, inverse_rms, total};
+use crate::matrix::{Matrix, Packed, TILE};
+use crate::model::{BATCH, Dimensions, Projection};
+use crate::pool::Pool;
+
+/// Tokens of a product that share the unpacking of a tile.
+const TOGETHER: usize = 8;
+/// Rows of attention in one piece of work: tokens times the heads that share a key-value head.
+pub(crate) const ATTENTION_ROWS: usize = 32;
+
+/// What the next product is computed with: `[blocks, tokens]`, rounded to 8 bits for codes, as they
+/// are for float32.
+#[derive(Debug)]
+pub(crate) struct Activations {
+    rounded: Vec<Block>,
+    exact: Vec<[f32; BLOCK]>,
+}
+
+impl Activations {
+    pub fn new(columns: usize, exact: bool) -> Self {
+        let count = columns / BLOCK * BATCH;
+        let (rounded, exact) = if exact { (0, count) } else { (count, 0) };
+        Self {
+            rounded: vec![Block::ZERO; rounded],
+            exact: vec![[0.0; BLOCK]; exact],
+        }
+    }
+}
+
+/// What one thread computes in.
+#[derive(Debug)]
+struct Local {
+    lanes: Vec<Lanes>,
+    attention: Scratch,
+    head: Vec<f32>,
+    halves: [Vec<u16>; 2],
+}
+
+/// What computes.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub kernels: Kernels,
+    pub pool: Pool,
+    locals: Vec<Local>,
+}
+
+/// The rotary table, as far as it was needed: `[positions, head_dim / 2]` each.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    cosine: Vec<f32>,
+    sine: Vec<f32>,
+}
+
+impl Turns {
+    /// Computes what is missing up to `positions`, in float32 throughout as transformers does.
+    pub fn reach(&mut self, positions: usize, sizes: &Dimensions) {
+        let half = sizes.head_dim / 2;
+        let there = self.cosine.len() / half;
+        if positions <= there {
+            return;
+        }
+        for position in there..positions.next_multiple_of(256) {
+            for i in 0..half {
+                let power = 2.0 * i as f32 / sizes.head_dim as f32;
+                let angle = position as f32 * (1.0 / sizes.rope_theta.powf(power));
+                self.cosine.push(angle.cos());
+                self.sine.push(angle.sin());
+            }
+        }
+    }
+}
+
+/// What a projection gave for all tokens.
+pub(crate) struct Heads<'a> {
+    pub lanes: &'a [Lanes],
+    pub count: usize,
+    pub projection: &'a Projection,
+    pub sizes: &'a Dimensions,
+}
+
+impl Heads<'_> {
+    /// A token's head, with bias and norm.
+    fn head(&self, kernels: &Kernels, token: usize, head: usize, values: &mut [f32]) {
+        let start = head * values.len();
+        let mut done = 0;
+        while done < values.len() {
+            let column = start + done;
+            let from = &self.lanes[column / TILE * self.count + token].0[column % TILE..];
+            let width = from.len().min(values.len() - done);
+            values[done..done + width].copy_from_slice(&from[..width]);
+            done += width;
+        }
+        if !self.projection.bias.is_empty() {
+            let bias = &self.projection.bias[start..];
+            for (value, bias) in values.iter_mut().zip(bias) {
+                *value += bias;
+            }
+        }
+        if !self.projection.norm.is_empty() {
+            (kernels.rms_norm)(values, &self.projection.norm, self.sizes.norm_epsilon);
+        }
+    }
+
+    /// The same, turned by its position.
+    fn turned(
+        &self,
+        kernels: &Kernels,
+        at: (usize, usize),
+        head: usize,
+        turns: &Turns,
+        values: &mut [f32],
+    ) {
+        let (token, position) = at;
+        self.head(kernels, token, head, values);
+        let half = values.len() / 2;
+        let row = position * half..(position + 1) * half;
+        (kernels.rotate)(values, &turns.cosine[row.clone()], &turns.sine[row]);
+    }
+}
+
+impl Engine {
+    pub fn new(kernels: Kernels, threads: usize, sizes: &Dimensions) -> Self {
+        let pool = Pool::new(threads);
+        let rows = ATTENTION_ROWS.max(sizes.group());
+        let locals = (0..pool.threads()).map(|_| Local {
+            lanes: vec![Lanes::ZERO; 4 * BATCH],
+            attention: Scratch::new(rows, sizes.head_dim),
+            head: vec![0.0; sizes.head_dim],
+            halves: [vec![0; sizes.head_dim], vec![0; sizes.head_dim]],
+        });
+        Self {
+            locals: locals.collect(),
+            kernels,
+            pool,
+        }
+    }
+
+    /// Norms the residual stream into activations.
+    pub fn norm(
+        &mut self,
+        x: &[Lanes],
+        count: usize,
+        weight: &[f32],
+        sizes: &Dimensions,
+        into: &mut Activations,
+    ) {
+        let kernels = self.kernels;
+        let mut sums = [[0.0; TILE]; BATCH];
+        for tile in x[..sizes.hidden / TILE * count].chunks_exact(count) {
+            for (sums, lanes) in sums.iter_mut().zip(tile) {
+                (kernels.add_squares)(sums, &lanes.0);
+            }
+        }
+        let inverse = sums.map(|sums| inverse_rms(total(sums), sizes.hidden, sizes.norm_epsilon));
+        self.activate(count, sizes.hidden, into, |token, block, values| {
+            for (part, values) in values.as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
+                let tile = block * 2 + part;
+                let lanes = &x[tile * count + token].0;
+                for ((value, lane), weight) in
+                    values.iter_mut().zip(lanes).zip(&weight[tile * TILE..])
+                {
+                    *value = lane * inverse[token] * weight;
+                }
+            }
+        });
+    }
+
+    /// Turns what attention gave into activations.
+    pub fn gather(
+        &mut self,
+        attended: &[f32],
+        count: usize,
+        sizes: &Dimensions,
+        into: &mut Activations,
+    ) {
+        let width = sizes.group() * sizes.head_dim;
+        let padded = count.next_multiple_of(sizes.piece(count));
+        self.activate(
+            count,
+            sizes.heads * sizes.head_dim,
+            into,
+            |token, block, values| {
+                let mut done = 0;
+                while done < BLOCK {
+                    let column = block * BLOCK + done;
+                    let (head, within) = (column / width, column % width);
+                    let from =
+                        &attended[(head * padded + token) * width + within..][..width - within];
+                    let part = from.len().min(BLOCK - done);
+                    values[done..done + part].copy_from_slice(&from[..part]);
+                    done += part;
+                }
+            },
+        );
+    }
+
+    /// Fills activations of `columns` for `count` tokens with what `values` says of a token's block.
+    fn activate(
+        &mut self,
+        count: usize,
+        columns: usize,
+        into: &mut Activations,
+        values: impl Fn(usize, usize, &mut [f32; BLOCK]) + Sync,
+    ) {
+        let kernels = self.kernels;
+        let blocks = columns / BLOCK;
+        // For one token it is less work than to share it.
+        let chunk = if count < 4 { blocks } else { 4 } * count;
+        if into.exact.is_empty() {
+            let data = &mut into.rounded[..blocks * count];
+            self.pool
+                .chunks(data, chunk, &mut self.locals, |_, number, data| {
+                    for (at, rounded) in data.iter_mut().enumerate() {
+                        let at = number * chunk + at;
+                        let mut buffer = [0.0; BLOCK];
+                        values(at % count, at / count, &mut buffer);
+                        *rounded = (kernels.quantize)(&buffer);
+                    }
+                });
+        } else {
+            let data = &mut into.exact[..blocks * count];
+            self.pool
+                .chunks(data, chunk, &mut self.locals, |_, number, data| {
+                    for (at, exact) in data.iter_mut().enumerate() {
+                        let at = number * chunk + at;
+                        values(at % count, at / count, exact);
+                    }
+                });
+        }
+    }
+
+    /// The products of several matrices with the same activations, one behind the other in `out`.
+    pub fn products(
+        &mut self,
+        matrices: &[&Matrix],
+        from: &Activations,
+        count: usize,
+        out: &mut [Lanes],
+    ) {
+        let kernels = self.kernels;
+        let tiles = share(out.len() / count, count, self.pool.threads());
+        self.pool
+            .chunks(out, tiles * count, &mut self.locals, |_, number, out| {
+                let first = number * tiles;
+                for_tokens(count, |tokens| {
+                    for (at, out) in out.chunks_exact_mut(count).enumerate() {
+                        let mut tile = first + at;
+                        let mut matrices = matrices.iter();
+                        let matrix = loop {
+                            let Some(matrix) = matrices.next() else {
+                                return;
+                            };
+                            if tile < matrix.tiles() {
+                                break matrix;
+                            }
+                            tile -= matrix.tiles();
+                        };
+                        product(
+                            &kernels,
+                            matrix,
+                            tile,
+                            from,
+                            count,
+                            tokens.clone(),
+                            &mut out[tokens.clone()],
+                        );
+                    }
+                });
+            });
+    }
+
+    /// Adds a product to the residual stream.
+    pub fn add_product(
+        &mut self,
+        matrix: &Matrix,
+        from: &Activations,
+        count: usize,
+        x: &mut [Lanes],
+    ) {
+        let kernels = self.kernels;
+        let x = &mut x[..matrix.tiles() * count];
+        let tiles = share(matrix.tiles(), count, self.pool.threads());
+        self.pool
+            .chunks(x, tiles * count, &mut self.locals, |_, number, x| {
+                for_tokens(count, |tokens| {
+                    for (at, x) in x.chunks_exact_mut(count).enumerate() {
+                        let mut sums = [Lanes::ZERO; TOGETHER];
+                        let sums = &mut sums[..tokens.len()];
+                        let tile = number * tiles + at;
+                        product(&kernels, matrix, tile, from, count, tokens.clone(), sums);
+                        for (x, sum) in x[tokens.clone()].iter_mut().zip(sums) {
+                            for (x, sum) in x.0.iter_mut().zip(&sum.0) {
+                                *x += sum;
+                            }
+                        }
+                    }
+                });
+            });
+    }
+
+    /// The MLP up to its last product: the gate's product through SiLU, times `up`'s, as activations.
+    pub fn gated(
+        &mut self,
+        gate: &Matrix,
+        up: &Matrix,
+        from: &Activations,
+        count: usize,
+        into: &mut Activations,
+    ) {
+        let kernels = self.kernels;
+        // A block of 32 columns of all tokens.
+        let block = move |lanes: &mut [Lanes], block: usize| {
+            let (gates, ups) = lanes.split_at_mut(2 * BATCH);
+            for_tokens(count, |tokens| {
+                for part in 0..2 {
+                    let tile = block * 2 + part;
+                    let at = part * BATCH + tokens.start..part * BATCH + tokens.end;
+                    product(
+                        &kernels,
+                        gate,
+                        tile,
+                        from,
+                        count,
+                        tokens.clone(),
+                        &mut gates[at.clone()],
+                    );
+                    product(
+                        &kernels,
+                        up,
+                        tile,
+                        from,
+                        count,
+                        tokens.clone(),
+                        &mut ups[at.clone()],
+                    );
+                    for (gate, up) in gates[at.clone()].iter_mut().zip(&ups[at]) {
+                        (kernels.swiglu)(&mut gate.0, &up.0);
+                    }
+                }
+            });
+        };
+        let values = |lanes: &[Lanes], token: usize| {
+            let mut values = [0.0; BLOCK];
+            values[..TILE].copy_from_slice(&lanes[token].0);
+            values[TILE..].copy_from_slice(&lanes[BATCH + token].0);
+            values
+        };
+        let blocks = gate.rows() / BLOCK;
+        if into.exact.is_empty() {
+            let data = &mut into.rounded[..blocks * count];
+            self.pool
+                .chunks(data, count, &mut self.locals, |local, number, data| {
+                    block(&mut local.lanes, number);
+                    for (token, rounded) in data.iter_mut().enumerate() {
+                        *rounded = (kernels.quantize)(&values(&local.lanes, token));
+                    }
+                });
+        } else {
+            let data = &mut into.exact[..blocks * count];
+            self.pool
+                .chunks(data, count, &mut self.locals, |local, number, data| {
+                    block(&mut local.lanes, number);
+                    for (token, exact) in data.iter_mut().enumerate() {
+                        *exact = values(&local.lanes, token);
+                    }
+                });
+        }
+    }
+
+    /// Writes all tokens' keys and values into the cache.
+    pub fn remember(
+        &mut self,
+        heads: &[Heads<'_>; 2],
+        turns: &Turns,
+        start: usize,
+        cache: &mut [Head],
+    ) {
+        let kernels = self.kernels;
+        let [keys, values] = heads;
+        self.pool
+            .chunks(cache, 1, &mut self.locals, |local, head, cache| {
+                for token in 0..keys.count {
+                    let [key, value] = &mut local.halves;
+                    keys.turned(
+                        &kernels,
+                        (token, start + token),
+                        head,
+                        turns,
+                        &mut local.head,
+                    );
+                    (kernels.to_half)(&local.head, key);
+                    values.head(&kernels, token, head, &mut local.head);
+                    (kernels.to_half)(&local.head, value);
+                    cache[0].write(start + token, key, value);
+                }
+            });
+    }
+
+    /// Attention of the last `wanted` tokens.
+    pub fn attend(
+        &mut self,
+        queries: &Heads<'_>,
+        wanted: usize,
+        turns: &Turns,
+        start: usize,
+        cache: &[Head],
+        attended: &mut [f32],
+    ) {
+        let kernels = self.kernels;
+        let sizes = queries.sizes;
+        let (dim, group) = (sizes.head_dim, sizes.group());
+        let scale = (dim as f32).sqrt().recip();
+        let piece = sizes.piece(wanted);
+        let pieces = wanted.div_ceil(piece);
+        let chunk = piece * group * dim;
+        let first = queries.count - wanted;
+        let attended = &mut attended[..sizes.kv_heads * pieces * chunk];
+        self.pool
+            .chunks(attended, chunk, &mut self.locals, |local, number, out| {
+                let (head, from) = (number / pieces, number % pieces * piece);
+                let tokens = piece.min(wanted - from);
+                for (row, query) in local.attention.query[..tokens * group * dim]
+                    .chunks_exact_mut(dim)
+                    .enumerate()
+                {
+                    let token = first + from + row / group;
+                    let own = head * group + row % group;
+                    queries.turned(&kernels, (token, start + token), own, turns, query);
+                    (kernels.multiply)(query, scale);
+                }
+                let out = &mut out[..tokens * group * dim];
+                let position = start + first + from;
+                local
+                    .attention
+                    .attend(&kernels, &cache[head], dim, group, position, out);
+            });
+    }
+}
+
+/// Tiles in a piece of work: several for one token, whose products are short, and two for many, so
+/// that they and a few tokens stay in the fastest cache.
+fn share(tiles: usize, count: usize, threads: usize) -> usize {
+    let most = if count < 4 { 16 } else { 2 };
+    (tiles / (threads * 8)).clamp(1, most)
+}
+
+/// Calls `work` with a few tokens at a time.
+fn for_tokens(count: usize, mut work: impl FnMut(Range<usize>)) {
+    for first in (0..count).step_by(TOGETHER) {
+        work(first..count.min(first + TOGETHER));
+    }
+}
+
+/// The products of a tile with some of `count` tokens.
+fn product(
+    kernels: &Kernels,
+    matrix: &Matrix,
+    tile: usize,
+    from: &Activations,
+    count: usize,
+    tokens: Range<usize>,
+    out: &mut [Lanes],
+) {
+    let tile = matrix.tile(tile);
+    if tile.packed != Packed::F32 {
+        (kernels.product)(tile, &from.rounded[tokens.start..], count, out);
+        return;
+    }
+    let mut sums = [0.0; TILE * TOGETHER];
+    let sums = &mut sums[..TILE * out.len()];
+    let size = tile.packed.code_bytes();
+    for (block, panel) in tile.codes.chunks_exact(size).enumerate() {
+        let a = &from.exact[block * count + tokens.start..block * count + tokens.end];
+        (kernels.panel_f32)(BLOCK, a.as_flattened(), BLOCK, panel, sums, TILE);
+    }
+    for (out, sums) in out.iter_mut().zip(sums.as_chunks().0) {
+        out.0 = *sums;
+    }
+}

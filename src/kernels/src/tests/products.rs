@@ -1,0 +1,186 @@
+//! Packing loses nothing, products are those of float64 within what rounding activations costs, and all
+//! kernels give the same bits.
+
+use super::{CODES, Random, packed, values};
+use crate::format::{BLOCK, Stored};
+use crate::kernels::Kernels;
+use crate::lanes::{Block, Lanes, exponential, quantize};
+use crate::matrix::TILE;
+
+#[test]
+fn a_packed_row_is_the_stored_one() {
+    let mut random = Random(1);
+    for stored in [
+        Stored::F32,
+        Stored::Q4_0,
+        Stored::Q8_0,
+        Stored::Q4K,
+        Stored::Q6K,
+    ] {
+        for (rows, columns) in [(1, 256), (16, 512), (53, 256), (100, 768)] {
+            let bytes = random.rows(stored, rows, columns, 0.1);
+            let matrix = packed(stored, rows, columns, &bytes);
+            let mut row = vec![0.0; columns];
+            for (number, stored_row) in bytes.chunks_exact(stored.row_bytes(columns)).enumerate() {
+                matrix.row(number, &mut row);
+                assert_eq!(
+                    row,
+                    values(stored, stored_row, columns),
+                    "{stored:?}, row {number}"
+                );
+            }
+        }
+    }
+}
+
+/// Activations of `tokens` by block, and their own numbers by token.
+fn activations(
+    random: &mut Random,
+    tokens: usize,
+    columns: usize,
+    size: f32,
+) -> (Vec<Block>, Vec<Vec<f32>>) {
+    let mut rows: Vec<Vec<f32>> = (0..tokens).map(|_| random.numbers(columns, size)).collect();
+    for row in &mut rows {
+        // A block of zeros, and one with a single large number.
+        let blocks = columns / BLOCK;
+        row[random.below(blocks) * BLOCK..][..BLOCK].fill(0.0);
+        let outlier = random.below(columns);
+        row[outlier] = 50.0 * size;
+    }
+    let mut blocks = Vec::new();
+    for block in 0..columns / BLOCK {
+        for row in &rows {
+            blocks.push(quantize(row[block * BLOCK..][..BLOCK].try_into().unwrap()));
+        }
+    }
+    (blocks, rows)
+}
+
+/// An activation is rounded to the nearest 127th of its block's largest: off by half of that at most.
+/// Beyond it, only float32's own rounding of a sum of so many terms is allowed.
+#[test]
+fn products_are_those_of_float64_within_the_rounding_of_activations() {
+    let mut random = Random(2);
+    let kernels = Kernels::portable();
+    for stored in CODES {
+        for (columns, tokens, size, scale) in [
+            (256, 1, 1.0, 0.01),
+            (1024, 3, 1.0, 0.01),
+            (512, 9, 1e4, 100.0),
+            // Scales below the smallest normal float16, and activations near float32's end.
+            (256, 2, 1e-6, 1e-6),
+            (256, 2, 1e30, 1e-3),
+        ] {
+            let bytes = random.rows(stored, TILE, columns, scale);
+            let matrix = packed(stored, TILE, columns, &bytes);
+            let (blocks, rows) = activations(&mut random, tokens, columns, size);
+            let mut out = vec![Lanes::ZERO; tokens];
+            (kernels.product)(matrix.tile(0), &blocks, tokens, &mut out);
+            for (row, stored_row) in bytes.chunks_exact(stored.row_bytes(columns)).enumerate() {
+                let weights = values(stored, stored_row, columns);
+                for (token, activations) in rows.iter().enumerate() {
+                    let (mut exact, mut allowed) = (0.0, 0.0);
+                    let both = weights.chunks(BLOCK).zip(activations.chunks(BLOCK));
+                    for (weights, activations) in both {
+                        let largest = activations.iter().fold(0f32, |a, b| a.max(b.abs()));
+                        for (weight, activation) in weights.iter().zip(activations) {
+                            let product = f64::from(*weight) * f64::from(*activation);
+                            exact += product;
+                            allowed +=
+                                f64::from(weight.abs()) * f64::from(largest) / 127.0 * 0.5001;
+                            allowed += product.abs() * 1e-5;
+                        }
+                    }
+                    let got = f64::from(out[token].0[row]);
+                    assert!(
+                        (got - exact).abs() <= allowed,
+                        "{stored:?}, {columns} columns: {got} and not {exact} within {allowed}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn activations_that_are_not_finite_show_in_the_product() {
+    let mut random = Random(3);
+    for stored in CODES {
+        let matrix = random.matrix(stored, TILE, 256, 0.1);
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut row = random.numbers(256, 1.0);
+            row[77] = bad;
+            let blocks: Vec<Block> = row.as_chunks().0.iter().map(quantize).collect();
+            let mut out = [Lanes::ZERO];
+            (Kernels::portable().product)(matrix.tile(0), &blocks, 1, &mut out);
+            assert!(
+                out[0].0.iter().all(|sum| !sum.is_finite()),
+                "{stored:?}, {bad}"
+            );
+        }
+    }
+}
+
+/// The same bits, whatever the instructions: also where numbers are extreme, and scales infinite.
+#[test]
+fn all_kernels_give_the_same_bits() {
+    let mut random = Random(4);
+    let portable = Kernels::portable();
+    for kernels in Kernels::present() {
+        assert_eq!(kernels.check(), Ok(()));
+        for _ in 0..60 {
+            let stored = CODES[random.below(4)];
+            let columns = (1 + random.below(4)) * 256;
+            let tokens = 1 + random.below(19);
+            let scale = [0.01, 1e-7, 60_000.0, 200_000.0][random.below(4)];
+            let matrix = random.matrix(stored, TILE, columns, scale);
+            let size = [1.0, 1e-35, 1e20][random.below(3)];
+            let (blocks, _) = activations(&mut random, tokens, columns, size);
+            let mut ours = vec![Lanes::ZERO; tokens];
+            let mut theirs = ours.clone();
+            (kernels.product)(matrix.tile(0), &blocks, tokens, &mut ours);
+            (portable.product)(matrix.tile(0), &blocks, tokens, &mut theirs);
+            for (ours, theirs) in ours.iter().zip(&theirs) {
+                for (ours, theirs) in ours.0.iter().zip(&theirs.0) {
+                    let same =
+                        ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan();
+                    assert!(same, "{}, {stored:?}: {ours} and {theirs}", kernels.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_kernel_that_is_wrong_is_found_out() {
+    let mut kernels = Kernels::portable();
+    kernels.product = |tile, blocks, stride, out| {
+        (Kernels::portable().product)(tile, blocks, stride, out);
+        if let Some(last) = out.get_mut(6) {
+            last.0[15] = last.0[15].next_up();
+        }
+    };
+    assert!(kernels.check().unwrap_err().contains("product of Q4_0"));
+    let mut kernels = Kernels::portable();
+    kernels.soften = |scores, running| {
+        scores[0] += 1e-3;
+        (Kernels::portable().soften)(scores, running)
+    };
+    assert!(kernels.check().is_err());
+}
+
+#[test]
+fn powers_of_e_are_within_two_units_in_the_last_place() {
+    for step in -8700..=8800 {
+        let x = step as f32 / 100.0;
+        let (got, exact) = (f64::from(exponential(x)), f64::from(x).exp());
+        assert!(
+            (got - exact).abs() <= exact * 2.5e-7,
+            "exp({x}): {got} and not {exact}"
+        );
+    }
+    assert_eq!(exponential(f32::NEG_INFINITY).to_bits(), 0);
+    assert_eq!(exponential(0.0).to_bits(), 1f32.to_bits());
+    assert!(exponential(f32::NAN).is_nan());
+}
