@@ -14,6 +14,7 @@ use crate::backend::local::{ModelSource, device};
 use crate::config::{BundleRuntime, ComputeDevice};
 use crate::inference::{BackendKind, GenerateError};
 use crate::prompt::Vocabulary;
+use crate::prompt::profile::Profile;
 
 /// What is continued.
 const PROMPT: &str = "fn main() {\n    let x = ";
@@ -103,6 +104,7 @@ pub(super) fn bundle(folder: &Path, name: RuntimeName, asked: bool, weights: Opt
         "all components are loaded",
         Some(started),
     );
+    row.prompts = Some(prompts(model.profile()));
     generate(&mut row, &mut model);
     compare_prefill(&mut row, &mut model, &bundle);
     if let Some(observed) = model.observed() {
@@ -157,6 +159,11 @@ pub(super) fn gpu(model: Option<&Path>, gpu: ComputeDevice) -> Row {
     row
 }
 
+/// A profile in words, its name first.
+pub(super) fn prompts(profile: &Profile) -> String {
+    format!("{}: {}", profile.name, profile.about)
+}
+
 fn try_whole(row: &mut Row, source: &ModelSource, device: ComputeDevice) {
     row.requested = Some(device.as_str().to_owned());
     let started = Instant::now();
@@ -165,6 +172,7 @@ fn try_whole(row: &mut Row, source: &ModelSource, device: ComputeDevice) {
         Err(error) => return failed(row, Step::Initialization, error),
     };
     row.observed = model.placement().observed;
+    row.prompts = Some(prompts(model.profile()));
     row.passed(Step::Initialization, "loaded", Some(started));
     generate(row, &mut model);
 }

@@ -103,6 +103,9 @@ pub struct Row {
     /// What was seen of the hardware.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed: Option<String>,
+    /// The profile by which it is asked for completions (`src/prompt/profile.rs`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<String>,
     /// Speed, where it generated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measured>,
@@ -256,6 +259,7 @@ impl Row {
             matters,
             requested: None,
             observed: None,
+            prompts: None,
             measured: None,
             checks: Vec::new(),
         }

@@ -1,6 +1,7 @@
 //! The rows of what is not tried here, each with why not and how to.
 
 use super::{DaemonSeen, Outcome, Row, Step};
+use crate::prompt::profile::CLAUDE;
 
 fn untried(backend: &str, seen: &str, next_step: &str) -> Row {
     let mut row = Row::new(backend, false);
@@ -27,6 +28,7 @@ pub(super) fn portable_unused() -> Row {
 /// Claude is not asked: an answer costs money, and nothing here is worth it unasked.
 pub(super) fn claude(key: Option<&str>, allowed: bool) -> Row {
     let mut row = Row::new("claude", key.is_some() && allowed);
+    row.prompts = Some(super::local::prompts(&CLAUDE));
     match key {
         None => row.told(
             Step::Configuration,

@@ -3,7 +3,7 @@
 use super::Vocabulary;
 use crate::inference::GenerateError;
 
-const SPECIAL: [&str; 8] = [
+const SPECIAL: [&str; 9] = [
     "<|im_start|>",
     "<|im_end|>",
     "<|fim_prefix|>",
@@ -12,6 +12,7 @@ const SPECIAL: [&str; 8] = [
     "<|file_sep|>",
     "<think>",
     "</think>",
+    "<|repo_name|>",
 ];
 
 /// See the module.

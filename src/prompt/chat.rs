@@ -17,14 +17,9 @@ use crate::inference::{
 
 use super::context::{self, estimate_tokens};
 use super::extract::Extractor;
+use super::profile::CLAUDE;
 
-/// Bytes of a document and of other files that a completion shows: some 10,000 tokens, beyond which
-/// an answer comes later without becoming better. Chosen by judgement, not measured.
-const COMPLETE_BEFORE: usize = 24_000;
-const COMPLETE_AFTER: usize = 8_000;
-const COMPLETE_FILES: usize = 16_000;
-
-/// As above for an edit, which is asked for once and may take longer.
+/// Bytes of a document that an edit shows: it is asked for once and may take longer than a completion.
 const EDIT_BEFORE: usize = 60_000;
 const EDIT_AFTER: usize = 30_000;
 
@@ -97,9 +92,10 @@ pub fn render(task: &Task) -> Result<ChatPrompt, GenerateError> {
 }
 
 fn complete(task: &CompleteTask) -> ChatPrompt {
-    let before = context::before(&task.prefix, COMPLETE_BEFORE);
-    let (after, after_cut) = context::after(&task.suffix, COMPLETE_AFTER);
-    let pieces = context::select(&task.snippets, COMPLETE_FILES);
+    let room = CLAUDE.room;
+    let before = context::before(&task.prefix, room.before);
+    let (after, after_cut) = context::after(&task.suffix, room.after);
+    let pieces = context::select(&task.snippets, room.files);
     let shown: Vec<&str> = pieces
         .iter()
         .map(|piece| piece.text)

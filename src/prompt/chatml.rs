@@ -103,7 +103,7 @@ impl ChatTemplate {
         let fixed = prompt.len() + selection.len() + after.len();
         let room = budget.prompt_tokens().saturating_sub(fixed);
         let before = room / (BEFORE_PARTS + 1) * BEFORE_PARTS;
-        let before = fit::end_of(&task.before, before, vocabulary)?;
+        let before = fit::end_of(&task.before, before, vocabulary)?.tokens;
         let behind = fit::beginning_of(&task.after, room - before.len(), vocabulary)?;
         prompt.extend(before);
         prompt.extend(selection);
@@ -113,7 +113,8 @@ impl ChatTemplate {
         Ok(prompt)
     }
 
-    fn turn(
+    /// A turn that is complete.
+    pub(super) fn turn(
         self,
         role: &str,
         text: &str,
@@ -122,12 +123,33 @@ impl ChatTemplate {
     ) -> Result<(), GenerateError> {
         prompt.push(self.start);
         prompt.extend(vocabulary.encode(&format!("{role}\n{text}"))?);
+        self.end(vocabulary, prompt)
+    }
+
+    /// The turn that asks something, up to its text: the rest of it is still to be written.
+    pub(super) fn question(
+        self,
+        vocabulary: &dyn Vocabulary,
+        prompt: &mut Vec<u32>,
+    ) -> Result<(), GenerateError> {
+        prompt.push(self.start);
+        prompt.extend(vocabulary.encode("user\n")?);
+        Ok(())
+    }
+
+    /// The end of a turn.
+    pub(super) fn end(
+        self,
+        vocabulary: &dyn Vocabulary,
+        prompt: &mut Vec<u32>,
+    ) -> Result<(), GenerateError> {
         prompt.push(self.end);
         prompt.extend(vocabulary.encode("\n")?);
         Ok(())
     }
 
-    fn answer(
+    /// The answer's turn, up to its text.
+    pub(super) fn answer(
         self,
         vocabulary: &dyn Vocabulary,
         prompt: &mut Vec<u32>,

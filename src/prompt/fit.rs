@@ -23,6 +23,15 @@ const LONG_LINE_BYTES: usize = 4096;
 /// need not be encoded to know that it does not fit.
 const BYTES_PER_TOKEN: usize = 16;
 
+/// The end of a text, as tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// The byte at which it starts: the start of a line, or `None` within one.
+    pub start: Option<usize>,
+    /// Its tokens.
+    pub tokens: Vec<u32>,
+}
+
 /// The tokens of the end of `text`, at most `budget` of them, cut at a line start that stays.
 ///
 /// # Errors
@@ -31,7 +40,7 @@ pub fn end_of(
     text: &str,
     budget: usize,
     vocabulary: &dyn Vocabulary,
-) -> Result<Vec<u32>, GenerateError> {
+) -> Result<End, GenerateError> {
     // From the cursor backwards.
     let mut blocks: Vec<(usize, Vec<u32>)> = Vec::new();
     let mut total = 0;
@@ -47,19 +56,31 @@ pub fn end_of(
         end = start;
     }
     if total <= budget {
-        blocks.reverse();
-        return Ok(blocks.into_iter().flat_map(|(_, tokens)| tokens).collect());
+        return Ok(End::of(blocks));
     }
     // The block that burst the budget.
     let burst = blocks.pop().map(|(_, tokens)| tokens).unwrap_or_default();
     let Some(kept) = choose_cut(text, &blocks, budget) else {
         let over = burst.len() - budget.min(burst.len());
         let cut = over.next_multiple_of(LONG_LINE_STEP).min(burst.len());
-        return Ok(burst[cut..].to_vec());
+        return Ok(End {
+            start: None,
+            tokens: burst[cut..].to_vec(),
+        });
     };
     blocks.truncate(kept);
-    blocks.reverse();
-    Ok(blocks.into_iter().flat_map(|(_, tokens)| tokens).collect())
+    Ok(End::of(blocks))
+}
+
+impl End {
+    /// Of blocks, the last of them first.
+    fn of(mut blocks: Vec<(usize, Vec<u32>)>) -> Self {
+        blocks.reverse();
+        Self {
+            start: Some(blocks.first().map_or(0, |(start, _)| *start)),
+            tokens: blocks.into_iter().flat_map(|(_, tokens)| tokens).collect(),
+        }
+    }
 }
 
 /// How many of the blocks (last first) to keep.
@@ -172,7 +193,8 @@ mod tests {
         let mut starts = Vec::new();
         for length in 0..=typed.len() {
             let text = format!("{before}{}", &typed[..length]);
-            let tokens = end_of(&text, budget, &Bytes).unwrap();
+            let End { start, tokens } = end_of(&text, budget, &Bytes).unwrap();
+            assert_eq!(start, Some(text.len() - tokens.len()));
             assert!(tokens.len() <= budget && tokens.len() >= budget / SLACK * (SLACK - 1));
             assert!(text.ends_with(&text_of(&tokens)));
             starts.push(text.len() - tokens.len());
@@ -184,9 +206,10 @@ mod tests {
     #[test]
     fn a_document_cut_at_its_far_end_is_cut_at_the_same_line() {
         let text = document(300);
-        let tokens = end_of(&text, 1500, &Bytes).unwrap();
+        let tokens = end_of(&text, 1500, &Bytes).unwrap().tokens;
         for skipped in [1, 100, 3000] {
-            assert_eq!(end_of(&text[skipped..], 1500, &Bytes).unwrap(), tokens);
+            let again = end_of(&text[skipped..], 1500, &Bytes).unwrap();
+            assert_eq!(again.tokens, tokens);
         }
     }
 
@@ -195,7 +218,7 @@ mod tests {
         for length in [700, 5000, 50_000] {
             let mut starts: Vec<usize> = (length..length + LONG_LINE_STEP)
                 .map(|length| {
-                    let tokens = end_of(&"x".repeat(length), 500, &Bytes).unwrap();
+                    let tokens = end_of(&"x".repeat(length), 500, &Bytes).unwrap().tokens;
                     assert!((400..=500).contains(&tokens.len()));
                     length - tokens.len()
                 })
@@ -211,7 +234,7 @@ mod tests {
             text in "([ a-c\n\té]{0,12}\n){0,12}[ab ]{0,9}",
             budget in 0usize..60,
         ) {
-            let end = end_of(&text, budget, &Bytes).unwrap();
+            let end = end_of(&text, budget, &Bytes).unwrap().tokens;
             prop_assert!(end.len() <= budget);
             prop_assert!(text.as_bytes().ends_with(&end.iter().map(|t| *t as u8).collect::<Vec<_>>()));
             let beginning = beginning_of(&text, budget, &Bytes).unwrap();

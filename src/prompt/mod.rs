@@ -4,11 +4,16 @@
 mod bytes;
 pub mod chat;
 pub mod chatml;
+pub mod completion;
 pub mod context;
 mod extract;
 pub mod fim;
 pub mod fit;
+#[cfg(test)]
+mod golden;
 pub mod healing;
+pub mod outline;
+pub mod profile;
 
 pub use extract::Extractor;
 

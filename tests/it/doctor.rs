@@ -78,6 +78,7 @@ fn the_whole_checklist_passes_on_both_bundles() {
         ];
         assert_eq!(outcomes(row), steps.map(|step| (step, "passed")), "{name}");
         assert!(row["measured"]["tokens_per_second"].as_f64().unwrap() > 0.0);
+        assert!(row["prompts"].as_str().unwrap().starts_with("qwen3: "));
     }
 }
 
@@ -85,6 +86,10 @@ fn the_whole_checklist_passes_on_both_bundles() {
 fn without_a_model_the_embedded_one_is_what_works_and_every_backend_has_a_row() {
     let (report, code) = doctor(None, &[]);
     assert_eq!(code, Some(0));
+    for (backend, profile) in [("embedded", "tandem-mini: "), ("claude", "claude: ")] {
+        let prompts = row(&report, backend, None)["prompts"].as_str();
+        assert!(prompts.unwrap().starts_with(profile), "{backend}");
+    }
     let embedded = outcomes(row(&report, "embedded", None));
     assert!(embedded.contains(&("generation", "passed")), "{embedded:?}");
     for backend in [

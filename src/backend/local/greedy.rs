@@ -24,6 +24,7 @@ use super::{LanguageModel, ModelSource};
 use crate::config::ComputeDevice;
 use crate::inference::{ErrorKind, GenerateError, Placement};
 use crate::prompt::Vocabulary;
+use crate::prompt::profile::{Profile, Prompting};
 
 /// How many of the first step's logits are kept.
 const BEST: usize = 5;
@@ -53,6 +54,7 @@ pub struct Model {
     tokenizer: Tokenizer,
     ends: HashSet<u32>,
     placement: Placement,
+    prompting: Prompting,
 }
 
 enum Engine {
@@ -90,6 +92,7 @@ impl Model {
             tokenizer: loaded.tokenizer,
             ends: loaded.ends.iter().copied().collect(),
             placement: loaded.placement,
+            prompting: loaded.prompting,
         })
     }
 
@@ -107,6 +110,7 @@ impl Model {
         let mut pipeline = Pipeline::new(runtime, &Layout::from(bundle))?;
         let state = pipeline.make_state()?;
         let placement = pipeline.observed().into();
+        let prompting = loader::prompting(bundle, &tokenizer);
         Ok(Self {
             engine: Engine::Components {
                 pipeline: Box::new(pipeline),
@@ -121,6 +125,7 @@ impl Model {
             tokenizer,
             ends: bundle.eos.iter().copied().collect(),
             placement,
+            prompting,
         })
     }
 
@@ -144,6 +149,12 @@ impl Model {
     #[must_use]
     pub fn placement(&self) -> Placement {
         self.placement.clone()
+    }
+
+    /// How it is asked for completions.
+    #[must_use]
+    pub fn profile(&self) -> &'static Profile {
+        self.prompting.profile
     }
 
     /// Its tokenizer.

@@ -26,7 +26,8 @@ use crate::config::ComputeDevice;
 use crate::inference::Placement;
 use crate::prompt::Vocabulary;
 use crate::prompt::chatml::ChatTemplate;
-use crate::prompt::fim::{FimOrder, FimTokens};
+use crate::prompt::fim::FimOrder;
+use crate::prompt::profile::{Declared, Prompting};
 
 /// A model, ready to generate.
 pub struct Loaded {
@@ -40,13 +41,10 @@ pub struct Loaded {
     pub ends: Arc<HashSet<u32>>,
     /// Tokens that end a completion: also every special token of a prompt's frame.
     pub completion_ends: Arc<HashSet<u32>>,
-    /// How to ask for a text between two others, if the model knows how.
-    pub fim: Option<FimTokens>,
+    /// How it is asked for a completion.
+    pub prompting: Prompting,
     /// How to hold a conversation, if the model knows how.
     pub chat: Option<ChatTemplate>,
-    /// Whether completions are mixed with what the document itself says comes next: for a model too
-    /// small to tell better.
-    pub copies: bool,
     /// A prompt and its answer, where they were written down with the model.
     pub canary: Option<Canary>,
     /// Where it was asked to run, and where it was seen to.
@@ -70,14 +68,30 @@ pub enum Arithmetic {
 }
 
 /// The key under which a GGUF file says in which order the model learnt to fill holes: `spm` or `psm`.
-/// Ours, since GGUF has none for it; files without it are prefix first.
+/// Ours, since GGUF has none for it.
 const FIM_ORDER: &str = "tandem.fim_order";
+
+/// The key under which a GGUF file names the profile of its prompts, ours too. For whoever knows better
+/// than its name tells.
+const PROMPT: &str = "tandem.prompt";
+
+/// Where a GGUF file says what it is called: itself, the family, what it was made from.
+const NAMES: [&str; 4] = [
+    "general.name",
+    "general.basename",
+    "general.finetune",
+    "general.base_model.0.name",
+];
 
 /// The special tokens after which Qwen has nothing more to say, besides what a file names.
 const ENDS: [&str; 2] = ["<|endoftext|>", "<|im_end|>"];
 
-/// The tokens that frame a prompt. A completion that comes to one of them has left the document.
-const FRAME: [&str; 7] = [
+/// The tokens that frame a prompt, and those that begin something else than text. A completion that
+/// comes to one of them has left the document.
+const FRAME: [&str; 10] = [
+    "<think>",
+    "</think>",
+    "<tool_call>",
     "<|im_start|>",
     "<|fim_prefix|>",
     "<|fim_middle|>",
@@ -137,23 +151,20 @@ pub fn load_by(
             let file = path.display().to_string();
             let opened = device::open(device)?;
             let gguf = Gguf::open(open(path)?, &file)?;
-            load_gguf(gguf.on(&opened), context_tokens, arithmetic)
+            load_gguf(gguf.on(&opened), &source.name(), context_tokens, arithmetic)
         }
         ModelSource::Folder(path) => load_folder(path, context_tokens, device),
         ModelSource::Bundle(bundle) => load_bundle(bundle, context_tokens),
         ModelSource::Embedded { bytes, name } => {
             let gguf = Gguf::open(Cursor::new(*bytes), name)?;
-            let loaded = load_gguf(gguf, context_tokens, arithmetic)?;
-            Ok(Loaded {
-                copies: true,
-                ..loaded
-            })
+            load_gguf(gguf, name, context_tokens, arithmetic)
         }
     }
 }
 
 fn load_gguf<R: Read + Seek>(
     mut gguf: Gguf<R>,
+    called: &str,
     context: usize,
     arithmetic: Arithmetic,
 ) -> Result<Loaded, LoadError> {
@@ -161,21 +172,23 @@ fn load_gguf<R: Read + Seek>(
     let metadata = gguf.metadata();
     let config = ModelConfig::from_gguf(metadata, &file)?;
     let tokenizer = Tokenizer::from_gguf(metadata, &file)?;
-    let template = metadata.text("tokenizer.chat_template").map(str::to_owned);
-    let order = match metadata.text(FIM_ORDER) {
-        Some("spm") => FimOrder::SuffixFirst,
-        Some(_) | None => FimOrder::PrefixFirst,
-    };
     let ends = metadata
         .integer("tokenizer.ggml.eos_token_id")
-        .and_then(|id| u32::try_from(id).ok())
-        .into_iter()
-        .collect();
+        .and_then(|id| u32::try_from(id).ok());
+    let names = NAMES.iter().filter_map(|key| metadata.text(key));
     let known = Known {
         context_tokens: context.min(config.context_tokens),
         vocabulary: config.vocabulary,
-        ends,
-        template,
+        ends: ends.into_iter().collect(),
+        template: metadata.text("tokenizer.chat_template").map(str::to_owned),
+        architecture: metadata.text("general.architecture").map(str::to_owned),
+        names: names.chain([called]).map(str::to_owned).collect(),
+        fim_order: match metadata.text(FIM_ORDER) {
+            Some("spm") => Some(FimOrder::SuffixFirst),
+            Some("psm") => Some(FimOrder::PrefixFirst),
+            Some(_) | None => None,
+        },
+        profile: metadata.text(PROMPT).map(str::to_owned),
     };
     let (model, placement) = match plan(&gguf, &config, arithmetic)? {
         Ok(plan) => pack(&config, &mut gguf, plan, known.context_tokens)?,
@@ -184,11 +197,7 @@ fn load_gguf<R: Read + Seek>(
             (model, told(placement, why))
         }
     };
-    let mut loaded = known.with(model, tokenizer, placement, &file)?;
-    if let Some(fim) = &mut loaded.fim {
-        fim.order = order;
-    }
-    Ok(loaded)
+    known.with(model, tokenizer, placement, &file)
 }
 
 /// How our own kernels will compute the model; or why candle does, where there is something to tell.
@@ -277,11 +286,17 @@ fn load_folder(folder: &Path, context: usize, device: ComputeDevice) -> Result<L
         .or_else(|| fs::read_to_string(folder.join("chat_template.jinja")).ok());
     let opened = device::open(device)?;
     let mut weights = Safetensors::open(folder, &opened)?;
+    let named: NamedConfig = optional_json(&folder.join("config.json"))?;
+    let called = folder.file_name().map(|name| name.to_string_lossy().into());
     let known = Known {
         context_tokens: context.min(config.context_tokens),
         vocabulary: config.vocabulary,
         ends,
         template,
+        architecture: named.model_type,
+        names: named.name_or_path.into_iter().chain(called).collect(),
+        fim_order: None,
+        profile: named.tandem_prompt,
     };
     let (model, placement) = by_candle(config, &mut weights, known.context_tokens, &file)?;
     known.with(model, tokenizer, placement, &file)
@@ -297,13 +312,7 @@ fn load_bundle(source: &BundleSource, context: usize) -> Result<Loaded, LoadErro
     let json = fs::read(&bundle.tokenizer).map_err(|error| LoadError::io(&name, &error))?;
     let tokenizer = Tokenizer::from_json(&json, bundle.vocabulary, &name)?;
     let model = anemll::loading::model(&bundle, source)?;
-    let known = Known {
-        // The window is the model's: it moves on where the setting would be shorter.
-        context_tokens: context.min(bundle.context_length),
-        vocabulary: bundle.vocabulary,
-        ends: bundle.eos.into_iter().collect(),
-        template: bundle.chat_template,
-    };
+    let known = Known::of_bundle(&bundle, context);
     let placement = model.observed().into();
     known.with(Box::new(model), tokenizer, placement, &name)
 }
@@ -316,9 +325,51 @@ struct Known {
     ends: Vec<u32>,
     /// The chat template.
     template: Option<String>,
+    architecture: Option<String>,
+    /// Whatever it is called.
+    names: Vec<String>,
+    /// The order in which it learnt to fill holes, and the profile of its prompts, where it says so.
+    fim_order: Option<FimOrder>,
+    profile: Option<String>,
+}
+
+/// How a bundle is asked for completions.
+#[must_use]
+pub fn prompting(bundle: &AnemllBundle, tokenizer: &Tokenizer) -> Prompting {
+    let known = Known::of_bundle(bundle, bundle.context_length);
+    known.prompting(tokenizer, known.chat(tokenizer))
 }
 
 impl Known {
+    fn of_bundle(bundle: &AnemllBundle, context: usize) -> Self {
+        Self {
+            // The window is the model's: it moves on where the setting would be shorter.
+            context_tokens: context.min(bundle.context_length),
+            vocabulary: bundle.vocabulary,
+            ends: bundle.eos.iter().copied().collect(),
+            template: bundle.chat_template.clone(),
+            architecture: Some(bundle.architecture.clone()),
+            names: vec![bundle.name.clone()],
+            fim_order: None,
+            profile: None,
+        }
+    }
+
+    fn chat(&self, tokenizer: &Tokenizer) -> Option<ChatTemplate> {
+        let template = self.template.as_deref()?;
+        ChatTemplate::find(template, tokenizer)
+    }
+
+    fn prompting(&self, tokenizer: &Tokenizer, chat: Option<ChatTemplate>) -> Prompting {
+        let declared = Declared {
+            profile: self.profile.as_deref(),
+            fim_order: self.fim_order,
+            architecture: self.architecture.as_deref().unwrap_or_default(),
+            names: &self.names,
+        };
+        Prompting::of(&declared, tokenizer, chat)
+    }
+
     fn with(
         mut self,
         model: Box<dyn LanguageModel>,
@@ -344,18 +395,21 @@ impl Known {
         };
         self.ends.extend(known(&ENDS));
         let completion_ends = self.ends.iter().copied().chain(known(&FRAME)).collect();
-        let template = self.template.as_deref();
-        let chat = template.and_then(|template| ChatTemplate::find(template, &tokenizer));
-        let fim = FimTokens::find(&tokenizer, FimOrder::default());
+        let chat = self.chat(&tokenizer);
+        let prompting = self.prompting(&tokenizer, chat);
+        tracing::info!(
+            model = file,
+            profile = prompting.profile.name,
+            "how it is asked for completions"
+        );
         Ok(Loaded {
             model,
             context_tokens: self.context_tokens,
             ends: Arc::new(self.ends.into_iter().collect()),
             completion_ends: Arc::new(completion_ends),
-            fim,
+            prompting,
             chat,
             tokenizer,
-            copies: false,
             canary: None,
             placement,
         })
@@ -389,6 +443,17 @@ fn optional_json<T: serde::de::DeserializeOwned + Default>(path: &Path) -> Resul
 #[serde(default)]
 struct Generation {
     eos_token_id: Option<OneOrMore>,
+}
+
+/// What config.json says of a model's name.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct NamedConfig {
+    model_type: Option<String>,
+    #[serde(rename = "_name_or_path")]
+    name_or_path: Option<String>,
+    /// As [`PROMPT`].
+    tandem_prompt: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -9,7 +9,7 @@ use super::loader::Loaded;
 use crate::inference::{
     CompleteTask, CompletionShape, ErrorKind, GenerateError, GenerateRequest, Task,
 };
-use crate::prompt::{Budget, Vocabulary as _, chatml::ChatTemplate, fim, fit};
+use crate::prompt::{Budget, Vocabulary as _, chatml::ChatTemplate, completion, fit};
 
 impl Loaded {
     /// What decoding a request needs.
@@ -31,7 +31,9 @@ impl Loaded {
                     stop.push("\n".to_owned());
                 }
                 let heals = self.model.gives_logits();
-                let prompt = fim::render(task, &self.tokenizer, self.fim, budget, heals)?;
+                let (tokenizer, prompting) = (&self.tokenizer, &self.prompting);
+                let prompt = completion::render(task, tokenizer, prompting, budget, heals)?;
+                stop.extend(prompt.stop);
                 let document = self.document(task, prompt.begun)?;
                 guide = Guide::new(prompt.begun, document);
                 prompt.tokens
@@ -67,11 +69,11 @@ impl Loaded {
         task: &CompleteTask,
         begun: &str,
     ) -> Result<Option<InfiniGram>, GenerateError> {
-        if !self.copies {
+        if !self.prompting.profile.copies {
             return Ok(None);
         }
         let before = &task.prefix[..task.prefix.len() - begun.len()];
-        let before = fit::end_of(before, infinigram::MOST_TOKENS, &self.tokenizer)?;
+        let before = fit::end_of(before, infinigram::MOST_TOKENS, &self.tokenizer)?.tokens;
         let after = fit::beginning_of(&task.suffix, infinigram::MOST_AFTER, &self.tokenizer)?;
         let others = task.snippets.iter();
         let others = others.map(|snippet| self.tokenizer.encode(&snippet.text));

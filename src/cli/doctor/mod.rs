@@ -115,6 +115,9 @@ fn in_words(report: &Report) -> String {
             let observed = row.observed.as_deref().unwrap_or("not to be seen here");
             let _ = writeln!(text, "  requested {requested}; observed: {observed}");
         }
+        if let Some(prompts) = &row.prompts {
+            let _ = writeln!(text, "  prompted as {prompts}");
+        }
         for check in &row.checks {
             check_in_words(&mut text, check);
         }

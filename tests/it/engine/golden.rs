@@ -19,7 +19,7 @@ use tandem::config::ComputeDevice;
 use tandem::inference::{
     ChatTask, CompleteTask, CompletionShape, FinishReason, Message, Role, Sampling,
 };
-use tandem::prompt::{Budget, Vocabulary, fim};
+use tandem::prompt::{Budget, Vocabulary, completion};
 
 use super::{CONTEXT, fixture, load_fixture};
 
@@ -206,7 +206,8 @@ fn tandem_mini_answers_as_it_was_shipped() {
             context_tokens: 1024,
             max_tokens: case.greedy_ids.len(),
         };
-        let prompt = fim::render(&task, &loaded.tokenizer, loaded.fim, budget, false).unwrap();
+        let (tokenizer, prompting) = (&loaded.tokenizer, &loaded.prompting);
+        let prompt = completion::render(&task, tokenizer, prompting, budget, false).unwrap();
         let prompt = prompt.tokens;
         assert_eq!(prompt, case.prompt_ids, "{}", case.name);
         let mut sequence = loaded.model.sequence().unwrap();

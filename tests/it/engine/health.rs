@@ -21,6 +21,7 @@ use tandem::backend::local::{LanguageModel, ModelSource, Prefill};
 use tandem::inference::{
     ErrorKind, Event, GenerateError, Health, Placement, Priority, TokenStream,
 };
+use tandem::prompt::profile::Prompting;
 use tokio_util::sync::CancellationToken;
 
 use super::backend::complete;
@@ -170,9 +171,8 @@ impl Rig {
                 context_tokens: 2000,
                 ends: Arc::default(),
                 completion_ends: Arc::default(),
-                fim: None,
+                prompting: Prompting::continuation(),
                 chat: None,
-                copies: false,
                 canary,
                 placement: Placement {
                     requested: "chip".into(),

@@ -22,6 +22,7 @@ use tandem::inference::{
     TokenStream,
 };
 use tandem::prompt::Vocabulary;
+use tandem::prompt::profile::Prompting;
 use tokio_util::sync::CancellationToken;
 
 use super::backend::complete;
@@ -124,9 +125,8 @@ impl Rig {
                 context_tokens: 2000,
                 ends: Arc::default(),
                 completion_ends: Arc::default(),
-                fim: None,
+                prompting: Prompting::continuation(),
                 chat: None,
-                copies: false,
                 canary: None,
                 placement: threads::requested(),
             })
