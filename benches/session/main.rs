@@ -66,8 +66,13 @@ fn main() -> anyhow::Result<()> {
         rows.extend(starts(&arguments, &workspace)?);
     }
     if arguments.completions > 0 {
-        rows.extend(scripted_round_trips(&arguments, &workspace)?);
+        rows.extend(scripted_round_trips(&arguments, &workspace, Cursor::Stays)?);
         rows.extend(typed_along(&arguments, &workspace)?);
+        rows.extend(scripted_round_trips(
+            &arguments,
+            &workspace,
+            Cursor::MovesOn,
+        )?);
     }
     if arguments.side_by_side > 0 {
         rows.extend(side_by_side(&arguments, &workspace)?);
@@ -105,10 +110,20 @@ fn starts(arguments: &Arguments, workspace: &Workspace) -> anyhow::Result<Option
     ))
 }
 
+/// Where a person types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cursor {
+    /// Where they typed before in that document.
+    Stays,
+    /// Elsewhere each time, so that what else is like that place is looked for in all documents.
+    MovesOn,
+}
+
 /// The round trip of a keystroke and its inline completion, where the backend takes no time.
 fn scripted_round_trips(
     arguments: &Arguments,
     workspace: &Workspace,
+    cursor: Cursor,
 ) -> anyhow::Result<Option<Row>> {
     let program = std::env::current_exe()?;
     let mut client = Client::start(Command::new(program).arg("--serve-scripted"))?;
@@ -119,6 +134,9 @@ fn scripted_round_trips(
     for run in 0..warm_up + arguments.completions {
         let count = documents.len();
         let document = &mut documents[run % count];
+        if cursor == Cursor::MovesOn {
+            document.move_on(run);
+        }
         let keystroke = document.type_one();
         let (method, params) = peers::inline_completion(&document.uri, &keystroke);
         let answer = client.change_and_request(&keystroke.change, method, &params)?;
@@ -128,13 +146,17 @@ fn scripted_round_trips(
         }
     }
     client.shut_down()?;
+    let (place, goal) = match cursor {
+        Cursor::Stays => ("", Goal { p50: 0.5, p99: 2.0 }),
+        Cursor::MovesOn => (" at another place each time", Goal { p50: 5.0, p99: 5.0 }),
+    };
     Ok(Row::new(
         format!(
-            "keystroke to inline completion, scripted backend, {} documents of {LINES} lines",
+            "keystroke{place} to inline completion, scripted backend, {} documents of {LINES} lines",
             arguments.documents
         ),
         durations,
-        Some(Goal { p50: 0.5, p99: 2.0 }),
+        Some(goal),
     ))
 }
 

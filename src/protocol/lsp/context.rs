@@ -6,7 +6,7 @@ use ropey::Rope;
 
 use crate::inference::Snippet;
 
-use super::documents::{Documents, Snapshot};
+use super::documents::Snapshot;
 use super::server::Server;
 
 /// Text before the cursor that is looked at, in bytes. A local model of 4,096 tokens reads about
@@ -16,11 +16,16 @@ pub const PREFIX_BYTES: usize = 24 << 10;
 /// Text after the cursor that is looked at, in bytes.
 pub const SUFFIX_BYTES: usize = 8 << 10;
 
-/// Pieces of other documents that are offered to the model. Each costs prompt on every keystroke.
-const SNIPPETS: usize = 3;
+/// Of a document's beginning, where it is shown apart, in bytes.
+const BEGINNING_BYTES: usize = 1 << 10;
 
-/// The size of a piece, in bytes.
-const SNIPPET_BYTES: usize = 2 << 10;
+/// How far a comment at its beginning, such as a licence, is passed over, in bytes.
+const COMMENT_BYTES: usize = 4 << 10;
+
+/// What a line of such a comment begins with.
+const COMMENTS: &[&str] = &[
+    "//", "/*", "*", "# ", "#!", "##", "--", ";", "\"\"\"", "<!--",
+];
 
 /// Up to `bytes` of text that end at the character `end`, from the start of a line where the cut
 /// allows it.
@@ -65,26 +70,43 @@ pub fn piece(text: &Rope, range: std::ops::Range<usize>) -> Arc<str> {
     piece.into()
 }
 
-/// Pieces of other open documents, around where each was changed last; those of the same language
-/// and those changed lately first.
+/// Pieces of other open documents for the character `cursor` of `document`, the most similar first.
+/// Before them, of a document that is cut, its own beginning: what it imports stands there.
 #[must_use]
-pub fn snippets(server: &Server, documents: &Documents, than: &Snapshot) -> Vec<Snippet> {
-    documents
-        .others(than, SNIPPETS)
+pub fn snippets(server: &Server, document: &Snapshot, cursor: usize) -> Vec<Snippet> {
+    let snippet = |document: &Snapshot, text: Arc<str>| Snippet {
+        path: shown_path(server, document)
+            .or_else(|| document.name())
+            .unwrap_or_else(|| "untitled".to_owned()),
+        file: document.file(),
+        text,
+    };
+    let pieces = server.related.pieces(&server.documents, document, cursor);
+    let beginning = beginning(&document.text, cursor).map(|text| snippet(document, text));
+    let pieces = pieces
         .into_iter()
-        .filter_map(|other| {
-            let middle = other.last_change.min(other.text.len_chars());
-            let mut text = before(&other.text, middle, SNIPPET_BYTES / 2).to_string();
-            text.push_str(&after(&other.text, middle, SNIPPET_BYTES / 2));
-            (!text.trim().is_empty()).then(|| Snippet {
-                path: shown_path(server, &other)
-                    .or_else(|| other.name())
-                    .unwrap_or_else(|| "untitled".to_owned()),
-                file: other.file(),
-                text: text.into(),
-            })
-        })
-        .collect()
+        .map(|piece| snippet(&piece.document, piece.text));
+    beginning.into_iter().chain(pieces).collect()
+}
+
+/// The first lines that are no comments, of a document whose beginning [`before`] does not show.
+fn beginning(text: &Rope, cursor: usize) -> Option<Arc<str>> {
+    let cut = text.char_to_byte(cursor.min(text.len_chars()));
+    if cut <= PREFIX_BYTES + BEGINNING_BYTES + COMMENT_BYTES {
+        return None;
+    }
+    let first = piece(text, 0..text.byte_to_char(COMMENT_BYTES));
+    let is_comment = |line: &str| {
+        let line = line.trim_start();
+        line.is_empty() || COMMENTS.iter().any(|mark| line.starts_with(mark))
+    };
+    let comment: usize = first
+        .split_inclusive('\n')
+        .take_while(|line| is_comment(line))
+        .map(|line| line.chars().count())
+        .sum();
+    let text = after(text, comment, BEGINNING_BYTES);
+    (!text.trim().is_empty()).then_some(text)
 }
 
 /// A document's path as a model is to see it: relative to its workspace, or the file's name, so that
@@ -120,6 +142,18 @@ mod tests {
         assert_eq!(&*after(&text, 5, 1), "w");
         assert_eq!(&*after(&text, 5, 100), "wo\nthree\nfour");
         assert_eq!(&*before(&Rope::from_str("a\r\nb"), 4, 9), "a\r\nb");
+    }
+
+    #[test]
+    fn a_long_documents_beginning_is_shown_without_its_licence() {
+        let licence = "// Licence\n".repeat(9);
+        let long = format!("{licence}\nuse a;\n{}", "let b = 1;\n".repeat(9000));
+        let shown = beginning(&Rope::from_str(&long), long.len()).unwrap();
+        assert!(shown.starts_with("use a;\nlet b") && shown.len() <= BEGINNING_BYTES);
+        assert_eq!(beginning(&Rope::from_str(&long), 20_000), None);
+        let line = "é".repeat(50_000);
+        let shown = beginning(&Rope::from_str(&line), 50_000).unwrap();
+        assert!(shown.len() <= BEGINNING_BYTES && line.starts_with(&*shown));
     }
 
     proptest! {

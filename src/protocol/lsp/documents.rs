@@ -224,31 +224,42 @@ impl Documents {
             .map(|document| document.snapshot.clone())
     }
 
-    /// Up to `count` other documents that may be served: those of the same language first, then
-    /// those changed last.
+    /// The other documents that may be served: those of the same language first, then those changed
+    /// last.
     #[must_use]
-    pub fn others(&self, than: &Snapshot, count: usize) -> Vec<Snapshot> {
+    pub fn others(&self, than: &Snapshot) -> Vec<Snapshot> {
         let inner = self.lock();
-        let mut others: Vec<_> = inner
-            .open
-            .values()
-            .map(|document| &document.snapshot)
-            .filter(|other| other.uri != than.uri && other.state == State::Good)
-            .collect();
-        let rank = |other: &&Snapshot| {
+        let mut others: Vec<_> = inner.others(than).collect();
+        others.sort_unstable_by_key(|other| {
             let same = other.language == than.language;
             std::cmp::Reverse((same, other.revision))
-        };
-        if others.len() > count {
-            others.select_nth_unstable_by_key(count, rank);
-            others.truncate(count);
-        }
-        others.sort_unstable_by_key(rank);
+        });
         others.into_iter().cloned().collect()
+    }
+
+    /// Of the other documents that may be served, up to `count` that were opened or changed after
+    /// `revision`, the last first.
+    #[must_use]
+    pub fn changed_since(&self, than: &Snapshot, revision: u64, count: usize) -> Vec<Snapshot> {
+        let inner = self.lock();
+        let mut changed: Vec<_> = inner
+            .others(than)
+            .filter(|other| other.revision > revision)
+            .collect();
+        changed.sort_unstable_by_key(|other| std::cmp::Reverse(other.revision));
+        changed.truncate(count);
+        changed.into_iter().cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn others(&self, than: &Snapshot) -> impl Iterator<Item = &Snapshot> {
+        let all = self.open.values().map(|document| &document.snapshot);
+        all.filter(|other| other.uri != than.uri && other.state == State::Good)
     }
 }
 
@@ -458,11 +469,16 @@ mod tests {
         }
         let this = documents.get(&URI.parse().unwrap()).unwrap();
         let others: Vec<_> = documents
-            .others(&this, 3)
+            .others(&this)
             .into_iter()
             .map(|other| other.uri.path().to_owned())
             .collect();
-        assert_eq!(others, ["/d.rs", "/b.rs", "/e.py"]);
+        assert_eq!(others, ["/d.rs", "/b.rs", "/e.py", "/c.py"]);
+        let since = documents.get(&"file:///c.py".parse().unwrap()).unwrap();
+        let changed = documents.changed_since(&this, since.revision, 9);
+        let changed: Vec<_> = changed.iter().map(|other| other.uri.path()).collect();
+        assert_eq!(changed, ["/e.py", "/d.rs"]);
+        assert_eq!(documents.changed_since(&this, 0, 1).len(), 1);
     }
 
     proptest! {

@@ -384,7 +384,7 @@ fn task(server: &Server, cursor: &Cursor) -> CompleteTask {
         language: document.language.clone(),
         prefix: prefix.into(),
         suffix: context::after(text, cursor.to, SUFFIX_BYTES),
-        snippets: context::snippets(server, &server.documents, document),
+        snippets: context::snippets(server, document, cursor.to),
         shape: CompletionShape::Auto,
     }
 }

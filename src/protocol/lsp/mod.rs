@@ -23,6 +23,7 @@ mod message;
 mod pace;
 mod position;
 mod progress;
+mod related;
 mod server;
 mod status;
 mod suggestions;

@@ -23,6 +23,7 @@ use super::documents::Documents;
 use super::generate::PathsOff;
 use super::inline::{InlineCompletionList, InlineCompletionParams};
 use super::pace::Pace;
+use super::related::Related;
 use super::status::{Status, StatusReport};
 use super::suggestions::Suggestions;
 use super::{actions, commands, completion, configuration, inline, progress};
@@ -45,6 +46,8 @@ pub struct Server {
     pub ahead: Ahead,
     /// How the person types and how fast they are answered.
     pub pace: Pace,
+    /// What of them is like what.
+    pub related: Related,
     /// Where completions are switched off.
     pub paths_off: PathsOff,
     /// How far the handshake has come.
@@ -87,6 +90,7 @@ impl Server {
             suggestions: Suggestions::default(),
             ahead: Ahead::default(),
             pace: Pace::default(),
+            related: Related::default(),
             paths_off: PathsOff::default(),
             lifecycle: Lifecycle::default(),
             pulling: tokio::sync::Mutex::default(),

@@ -272,7 +272,7 @@ async fn other_open_documents_are_looked_at_in_small_pieces() {
         Script::text(paths.join(" "))
     });
     let mut lsp = Setup::with(backend).start().await;
-    let long = "let a = 1;\n".repeat(2000);
+    let long = "call(alpha, beta);\n".repeat(2000);
     for (uri, language) in [
         ("file:///project/src/b.rs", "rust"),
         ("file:///project/c.py", "python"),
@@ -283,9 +283,9 @@ async fn other_open_documents_are_looked_at_in_small_pieces() {
         let text = if uri.contains("empty") { "" } else { &long };
         lsp.open(uri, language, text).await;
     }
-    lsp.open(URI, "rust", "").await;
-    let items = lsp.inline(URI, (0, 0), 2).await;
-    assert_eq!(texts(&items), ["Untitled-1 d.rs"]);
+    lsp.open(URI, "rust", "call(alpha, beta);\n").await;
+    let items = lsp.inline(URI, (1, 0), 2).await;
+    assert_eq!(texts(&items), ["Untitled-1 Untitled-1 d.rs"]);
     lsp.finish().await;
 }
 
