@@ -33,6 +33,8 @@ pub(super) struct Brackets {
     open: Vec<char>,
     /// How many of those, from the innermost, the text after leaves open.
     closable: usize,
+    /// Whether the text after closes more than the text before opens.
+    excess: bool,
 }
 
 impl Syntax {
@@ -168,6 +170,7 @@ impl Brackets {
                 within: Within::Code,
                 open: Vec::new(),
                 closable: 0,
+                excess: false,
             };
         };
         let mut open = Vec::new();
@@ -197,6 +200,7 @@ impl Brackets {
             syntax,
             within,
             closable: closable(&open, &closed),
+            excess: closed.len() > open.len(),
             open,
         }
     }
@@ -225,6 +229,28 @@ impl Brackets {
             fits
         });
         excess
+    }
+
+    /// The end of the last line of `text` at which nothing is open that it opened, where at its own end
+    /// something is. `None` where that cannot be told, or where the text after the cursor closes it.
+    pub(super) fn last_closed(&self, text: &str) -> Option<usize> {
+        let syntax = self.syntax.filter(|_| self.judges() && !self.excess)?;
+        let is_closed = |text: &str| {
+            let mut open = 0_usize;
+            let within = syntax.read(text, true, Within::Code, |_, bracket| {
+                match opener_of(bracket) {
+                    None => open += 1,
+                    Some(_) => open = open.saturating_sub(1),
+                }
+                true
+            });
+            open == 0 && matches!(within, Within::Code | Within::LineComment)
+        };
+        if is_closed(text) {
+            return None;
+        }
+        let ends = text.match_indices('\n').map(|(at, _)| at);
+        ends.rev().find(|end| is_closed(&text[..*end]))
     }
 
     /// Where `text` first ends the string that the cursor is in.

@@ -31,6 +31,7 @@ pub struct CompletionFilter {
     crlf: bool,
     text: String,
     enough: bool,
+    cut_off: bool,
 }
 
 /// What of an answer is kept, in bytes, and what ended it.
@@ -65,6 +66,7 @@ impl CompletionFilter {
             crlf: is_crlf(&[&task.prefix, &task.suffix]),
             text: String::new(),
             enough: false,
+            cut_off: false,
         }
     }
 
@@ -83,6 +85,11 @@ impl CompletionFilter {
         } else {
             Progress::More
         }
+    }
+
+    /// Notes that the answer has ended since it became too long, wherever that was.
+    pub fn cut_off(&mut self) {
+        self.cut_off = true;
     }
 
     /// Whether all that may follow `text` would be cut. What is enough stays enough, whatever
@@ -127,6 +134,7 @@ impl CompletionFilter {
                 EndedBy::Shape | EndedBy::Nothing => EmptyReason::OnlyWhitespace,
             });
         }
+        let text = &text[..self.whole(text, kept.ended_by)];
         // White space before text that follows on the line is part of that line.
         let text = if self.place.line_after.trim().is_empty() {
             text.trim_end()
@@ -134,6 +142,27 @@ impl CompletionFilter {
             text.trim_end_matches('\n')
         };
         Ok(to_document(text.to_owned(), self.crlf))
+    }
+
+    /// How much of `text`, of several lines, is whole: without a last line that was cut off, and without
+    /// lines that open what no line closes any more. Of one line, all.
+    fn whole(&self, text: &str, ended_by: EndedBy) -> usize {
+        let mut end = text.len();
+        let cut = |end: usize, at: Option<usize>| match at {
+            Some(at) if !text[..at].trim().is_empty() => at,
+            _ => end,
+        };
+        if self.cut_off && ended_by == EndedBy::Nothing {
+            end = cut(end, text.rfind('\n'));
+        }
+        end = cut(end, self.place.brackets.last_closed(&text[..end]));
+        // A body that is still to come is opened by what stands last.
+        let lines = text[..end].trim_end();
+        let last = lines.rfind('\n').map_or(0, |at| at + 1);
+        if self.place.opens_without_body(&lines[last..]) {
+            end = cut(end, last.checked_sub(1));
+        }
+        end
     }
 
     /// What of `whole` is kept. `ended` says that nothing more comes, so that a last line without

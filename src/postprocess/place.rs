@@ -24,6 +24,8 @@ pub(super) struct Place {
     /// Whether lines that belong to the cursor's surroundings, not to what was begun, may follow.
     pub(super) siblings: bool,
     pub(super) markdown: bool,
+    /// What opens a block at a line's end, in languages where indentation alone closes it.
+    opener: Option<char>,
 }
 
 /// The most lines of a completion whose shape the place decides: a screen's third. More is rarely
@@ -76,7 +78,18 @@ impl Place {
             },
             siblings: task.shape == CompletionShape::Lines,
             markdown: matches!(task.language.as_str(), "markdown" | "mdx"),
+            opener: matches!(task.language.as_str(), "python" | "nim" | "gdscript").then_some(':'),
         }
+    }
+
+    /// Whether `line`, the last one of a completion, opens a block of which nothing is there.
+    pub(super) fn opens_without_body(&self, line: &str) -> bool {
+        let has_body = self
+            .next
+            .first()
+            .is_some_and(|next| indentation(next) > indentation(line));
+        let opens = self.opener.is_some_and(|opener| line.ends_with(opener));
+        opens && self.brackets.judges() && !has_body
     }
 }
 

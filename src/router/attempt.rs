@@ -268,6 +268,9 @@ impl Serving {
         drop(stream);
         pass.succeeded();
         self.note_finish(&finish);
+        if finish.reason == FinishReason::Length {
+            filter.cut_off();
+        }
         match filter.finish() {
             Err(reason) => AttemptEnd::Final(Ending::Empty(reason, None)),
             Ok(text) => {

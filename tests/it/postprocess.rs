@@ -16,6 +16,7 @@ struct Case {
     language: String,
     shape: CompletionShape,
     stop: Vec<String>,
+    cut_off: bool,
     document: String,
     model: String,
     expected: Option<String>,
@@ -42,6 +43,7 @@ fn cases(text: &str) -> Vec<Case> {
                     let (key, value) = line.split_once(": ").unwrap();
                     match key {
                         "language" => value.clone_into(&mut case.language),
+                        "cut-off" => case.cut_off = value == "yes",
                         "stop" => case.stop.push(value.replace("\\n", "\n")),
                         "shape" => {
                             case.shape = match value {
@@ -100,12 +102,26 @@ fn run(
     model: &str,
     piece: usize,
 ) -> Result<String, EmptyReason> {
+    run_to_the_end(task, stop, model, piece, false)
+}
+
+/// As [`run`]; `cut_off` says that the answer ended since it became too long.
+fn run_to_the_end(
+    task: &CompleteTask,
+    stop: &[String],
+    model: &str,
+    piece: usize,
+    cut_off: bool,
+) -> Result<String, EmptyReason> {
     let mut filter = CompletionFilter::new(task, stop);
     let characters: Vec<char> = model.chars().collect();
     for piece in characters.chunks(piece.max(1)) {
         if filter.push(&piece.iter().collect::<String>()) == Progress::Enough {
-            break;
+            return filter.finish();
         }
+    }
+    if cut_off {
+        filter.cut_off();
     }
     filter.finish()
 }
@@ -133,7 +149,8 @@ fn check(case: &Case) {
                 continue;
             }
             let task = task(&case.language, case.shape, &ends(prefix), &ends(suffix));
-            let found = run(&task, &case.stop, &ends(&case.model), piece);
+            let model = ends(&case.model);
+            let found = run_to_the_end(&task, &case.stop, &model, piece, case.cut_off);
             let found = found.map_err(|reason| {
                 let reason = serde_json::to_value(reason).unwrap();
                 reason.as_str().unwrap().to_owned()
