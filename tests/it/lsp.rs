@@ -8,6 +8,7 @@ mod ahead;
 mod bad_input;
 mod commit;
 mod completion;
+mod odd_text;
 mod pace;
 mod session;
 mod settings;
