@@ -14,6 +14,7 @@ use crate::backend::claude::ClaudeBackend;
 use crate::backend::local::stamp::ABSENCE;
 use crate::backend::local::{Described, LocalBackend, ModelSource, NamedBackend};
 use crate::backend::scripted::{Script, ScriptedBackend};
+use crate::backend::server::ServerBackend;
 use crate::config::{Configuration, Layers, LocalSettings, is_model_name};
 use crate::daemon::client::{self, Link, LinkOptions, OnCrash, SharedBackend};
 use crate::daemon::server::OpenModel;
@@ -265,6 +266,7 @@ fn backends(
             })
             .transpose()?,
         embedded: local.embedded.then(|| open(None)).transpose()?,
+        server: ServerBackend::new(settings.clone()).map(|server| Arc::new(server) as _),
         claude: Some(Arc::new(ClaudeBackend::new(settings, state_folder))),
     })
 }

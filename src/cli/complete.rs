@@ -113,14 +113,20 @@ pub async fn run(
 /// same.
 fn tell_stand_in(app: &App, who: BackendKind) {
     let status = app.router.status();
-    let local = status.first().filter(|first| {
-        app.router.settings().local.model.is_some()
-            && !matches!(first.kind, BackendKind::Embedded | BackendKind::Claude)
-            && first.kind != who
+    let has_model = app.router.settings().local.model.is_some();
+    let configured = status.iter().find(|one| match one.kind {
+        BackendKind::Embedded | BackendKind::Claude => false,
+        BackendKind::Server => true,
+        BackendKind::CoreMl | BackendKind::Candle | BackendKind::Scripted => has_model,
     });
-    if let Some(trouble) = local.and_then(|local| local.health.trouble()) {
+    let silent = configured.filter(|one| one.kind != who);
+    if let Some((one, trouble)) = silent.and_then(|one| Some((one, one.health.trouble()?))) {
+        let name = match one.kind {
+            BackendKind::Server => "inference server",
+            _ => "local model",
+        };
         output::note(&format!(
-            "{who} answers, since the local model does not: {trouble}"
+            "{who} answers, since the {name} does not: {trouble}"
         ));
     }
 }

@@ -14,7 +14,7 @@ use super::exit::{Exit, Failure};
 use super::output::{self, styled};
 use crate::config::{Configuration, Layers, starting_file};
 
-/// Every key, its value and its origin. Claude's key itself is never shown.
+/// Every key, its value and its origin. Keys for Claude and the server are never shown.
 pub fn show(globals: &Globals, surroundings: &Surroundings, json: bool) -> Result<Exit, Failure> {
     let layers = governed(globals, surroundings)?;
     if json {
@@ -22,7 +22,6 @@ pub fn show(globals: &Globals, surroundings: &Surroundings, json: bool) -> Resul
         return Ok(Exit::Done);
     }
     let explained = layers.explain();
-    let key = layers.key_origin();
     let dim = Style::new().dimmed();
     let mut text = String::new();
     for line in &explained {
@@ -35,16 +34,21 @@ pub fn show(globals: &Globals, surroundings: &Surroundings, json: bool) -> Resul
         let origins = styled(dim, &format!("# {}", origins.join(", ")));
         let _ = writeln!(text, "{}: {value}  {origins}", line.key);
     }
-    let key = key.map_or_else(
-        || "none".to_owned(),
-        |origin| format!("hidden, from {origin}"),
-    );
-    let _ = writeln!(text, "Claude's key: {key}");
+    for (whose, key) in [
+        ("Claude's", layers.key_origin()),
+        ("The inference server's", layers.server_key_origin()),
+    ] {
+        let key = key.map_or_else(
+            || "none".to_owned(),
+            |origin| format!("hidden, from {origin}"),
+        );
+        let _ = writeln!(text, "{whose} key: {key}");
+    }
     output::print_styled(&text)?;
     Ok(Exit::Done)
 }
 
-/// Every key, its value and its origin, and where Claude's key comes from.
+/// Every key, its value and its origin, and where the keys for others come from.
 pub fn explained(layers: &Layers) -> Value {
     let keys: serde_json::Map<_, _> = layers
         .explain()
@@ -58,6 +62,7 @@ pub fn explained(layers: &Layers) -> Value {
     json!({
         "keys": keys,
         "claude_key": layers.key_origin().map(|origin| origin.to_string()),
+        "server_key": layers.server_key_origin().map(|origin| origin.to_string()),
     })
 }
 

@@ -2,10 +2,13 @@
 
 use super::layers::Layer;
 use super::texts::BaseUrl;
-use super::{ApiKey, ClaudeOptions, ConfigError, Options, decode};
+use super::{ApiKey, ClaudeOptions, ConfigError, Options, ServerOptions, decode};
 
 /// Names the user's own file; not a key of it.
 pub const FILE_VARIABLE: &str = "TANDEM_CONFIG";
+
+/// Holds the key for an inference server; not a key of any file.
+pub(super) const SERVER_KEY_VARIABLE: &str = "TANDEM_SERVER_API_KEY";
 
 /// What a variable of ours begins with.
 const PREFIX: &str = "TANDEM_";
@@ -14,9 +17,10 @@ const PREFIX: &str = "TANDEM_";
 /// it is.
 const PLACEHOLDER: &str = "${user_config.";
 
-/// Reads `ANTHROPIC_API_KEY`, `ANTHROPIC_BASE_URL` and, for every key of the user's own file, the
-/// variable named after it: `completion.max_tokens` is `TANDEM_COMPLETION_MAX_TOKENS`. Variables that
-/// hold nothing are as good as unset, and so are those that hold a bundle's placeholder. Highest first.
+/// Reads `ANTHROPIC_API_KEY`, `ANTHROPIC_BASE_URL`, `TANDEM_SERVER_API_KEY` and, for every key of the
+/// user's own file, the variable named after it: `completion.max_tokens` is
+/// `TANDEM_COMPLETION_MAX_TOKENS`. Variables that hold nothing are as good as unset, and so are those that
+/// hold a bundle's placeholder. Highest first.
 ///
 /// # Errors
 /// An unknown variable that begins with `TANDEM_`, or a value that does not fit its key.
@@ -46,6 +50,18 @@ pub fn from_environment(
                 })?),
                 ..ClaudeOptions::default()
             },
+            SERVER_KEY_VARIABLE => {
+                let server = ServerOptions {
+                    api_key: ApiKey::new(&value),
+                    ..ServerOptions::default()
+                };
+                let options = Options {
+                    server,
+                    ..Options::default()
+                };
+                ours.push(Layer::new(name, options));
+                continue;
+            }
             _ if name.starts_with(PREFIX) => {
                 let known = known.get_or_insert_with(|| {
                     let keys = Options::keys().into_iter();

@@ -1,4 +1,4 @@
-//! The key for Claude: as given, or from a command that is run on first need.
+//! A key, for Claude or for an inference server: as given, or from a command that is run on first need.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -8,6 +8,8 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+
+use super::environment::SERVER_KEY_VARIABLE;
 
 /// How long a key command may take. Password managers ask the user first, so this is a person's
 /// time, not a program's.
@@ -46,12 +48,11 @@ pub struct KeyError {
 }
 
 impl KeyError {
-    /// The next step, as a sentence.
+    /// The next step, as a sentence, for a key that `setting` or `variable` gives.
     #[must_use]
-    pub fn next_step(&self) -> String {
+    pub fn next_step(&self, setting: &str, variable: &str) -> String {
         format!(
-            "Run `{}` in a terminal to see what it says, then correct `claude.api_key_command`, \
-             or set ANTHROPIC_API_KEY.",
+            "Run `{}` in a terminal to see what it says, then correct `{setting}`, or set {variable}.",
             self.program
         )
     }
@@ -128,6 +129,7 @@ async fn run(argv: &[String]) -> Result<Arc<str>, KeyError> {
     let mut child = Command::new(program)
         .args(arguments)
         .env_remove("ANTHROPIC_API_KEY")
+        .env_remove(SERVER_KEY_VARIABLE)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         // What it complains about may hold secrets, and ours goes into an editor's log.
@@ -215,7 +217,10 @@ mod tests {
             (&["/nowhere/secrets"], "cannot be started"),
         ] {
             let error = command(argv).expose().await.unwrap_err();
-            let text = format!("{error}. {} {error:?}", error.next_step());
+            let text = format!(
+                "{error}. {} {error:?}",
+                error.next_step("claude.api_key_command", "X")
+            );
             assert!(text.contains(expected), "{text}");
             assert!(
                 !text.contains("secret two") && !text.contains("secret;"),

@@ -84,6 +84,14 @@ impl fmt::Display for Origin {
     }
 }
 
+/// What a level says of a key for somebody.
+struct Key {
+    /// The key itself.
+    given: bool,
+    /// The command that prints it.
+    command: bool,
+}
+
 /// One key with its value in force.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resolved {
@@ -119,7 +127,7 @@ impl Layers {
     }
 
     /// Every key, its value in force and where that comes from, in alphabetical order. Holds no
-    /// secrets: the key for Claude is not among them.
+    /// secrets: the keys for Claude and the server are not among them.
     #[must_use]
     pub fn explain(&self) -> Vec<Resolved> {
         let user = self.user_options();
@@ -197,17 +205,28 @@ impl Layers {
     /// Where the key for Claude comes from; `None` without one.
     #[must_use]
     pub fn key_origin(&self) -> Option<Origin> {
-        let from_environment = self
-            .environment
-            .iter()
-            .find(|layer| layer.options.claude.api_key.is_some())
-            .map(|layer| Origin::Variable(layer.place.clone()));
-        let from_command = || {
-            let user = self.user.as_ref()?;
-            user.options.claude.api_key_command.as_ref()?;
-            Some(Origin::UserFile(user.place.clone()))
-        };
-        from_environment.or_else(from_command)
+        self.origin_of_key(|options| Key {
+            given: options.claude.api_key.is_some(),
+            command: options.claude.api_key_command.is_some(),
+        })
+    }
+
+    /// Where the key for the inference server comes from; `None` without one.
+    #[must_use]
+    pub fn server_key_origin(&self) -> Option<Origin> {
+        self.origin_of_key(|options| Key {
+            given: options.server.api_key.is_some(),
+            command: options.server.api_key_command.is_some(),
+        })
+    }
+
+    fn origin_of_key(&self, key: impl Fn(&Options) -> Key) -> Option<Origin> {
+        let mut environment = self.environment.iter();
+        let given = environment.find(|layer| key(&layer.options).given);
+        let user = self.user.iter().find(|layer| key(&layer.options).command);
+        given
+            .map(|layer| Origin::Variable(layer.place.clone()))
+            .or_else(|| user.map(|layer| Origin::UserFile(layer.place.clone())))
     }
 
     fn user_options(&self) -> Options {
@@ -223,6 +242,9 @@ impl Settings {
     pub fn tighten(&mut self, project: &ProjectOptions) {
         if let Some(ProjectMode::LocalOnly) = project.mode {
             self.mode = Mode::LocalOnly;
+        }
+        if project.server.automatic_completions.is_some() {
+            self.server.automatic_completions = false;
         }
         if project.claude.automatic_completions.is_some() {
             self.claude.automatic_completions = false;

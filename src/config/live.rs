@@ -112,6 +112,9 @@ impl Configuration {
             if settings.claude.api_key == current.claude.api_key {
                 settings.claude.api_key.clone_from(&current.claude.api_key);
             }
+            if settings.server.api_key == current.server.api_key {
+                settings.server.api_key.clone_from(&current.server.api_key);
+            }
             *current = Arc::new(settings);
             true
         });

@@ -26,17 +26,18 @@ pub use layers::{Layer, Layers, Origin, Resolved};
 pub use live::{Configuration, governing};
 pub use options::{
     ClaudeOptions, CompletionOptions, DaemonOptions, LocalOptions, LogOptions, Options,
-    PrivacyOptions, is_model_name,
+    PrivacyOptions, ServerOptions, is_model_name,
 };
 pub use paths::{PROJECT_FILE, read, user_file};
 pub use restricted::{
-    EditorClaudeOptions, EditorLogOptions, EditorOptions, ProjectClaudeOptions,
-    ProjectCompletionOptions, ProjectMode, ProjectOptions, TighterPrivacy,
+    EditorClaudeOptions, EditorLogOptions, EditorOptions, EditorServerOptions,
+    ProjectClaudeOptions, ProjectCompletionOptions, ProjectMode, ProjectOptions,
+    ProjectServerOptions, TighterPrivacy,
 };
 pub use schema::{config_schema, editor_schema, project_schema, starting_file};
 pub use settings::{
     BundleRuntime, ClaudeSettings, CompletionSettings, ComputeDevice, DaemonSettings,
-    LocalSettings, LogSettings, Mode, PrivacySettings, Settings,
+    LocalSettings, LogSettings, Mode, PrivacySettings, ServerApi, ServerSettings, Settings,
 };
 pub use texts::{BaseUrl, LogFilter, ModelName, PathGlob, Program};
 pub use values::{Bytes, Count, Dollars, Off, Span};

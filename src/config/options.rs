@@ -9,7 +9,7 @@ use super::decode::{self, Refusal};
 use super::document::Node;
 use super::texts::{BaseUrl, LogFilter, ModelName, PathGlob, Program};
 use super::values::{AutoSpan, Bytes, Count, Dollars, Span};
-use super::{ApiKey, BundleRuntime, ComputeDevice, ConfigError, Mode};
+use super::{ApiKey, BundleRuntime, ComputeDevice, ConfigError, Mode, ServerApi};
 
 /// Milliseconds in a second, for the ranges below.
 const SECOND: u64 = 1000;
@@ -27,6 +27,8 @@ pub struct Options {
     pub local: LocalOptions,
     /// The process that holds the model for all sessions.
     pub daemon: DaemonOptions,
+    /// An inference server of yours, such as vLLM, SGLang or llama-server.
+    pub server: ServerOptions,
     /// Claude.
     pub claude: ClaudeOptions,
     /// Code completion.
@@ -137,6 +139,48 @@ pub struct ClaudeOptions {
     pub retries: Option<Count<0, 10>>,
 }
 
+/// An inference server of yours, such as vLLM, SGLang or llama-server: anything that speaks OpenAI's
+/// completions or chat. It counts as another machine wherever it is.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerOptions {
+    /// Where it is, without `/v1`. Default: there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<BaseUrl>,
+    /// The key itself: from `TANDEM_SERVER_API_KEY` only, never from a file.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub api_key: Option<ApiKey>,
+    /// A program and its arguments that print the key, where the server wants one. Run without a shell,
+    /// on first need and once. `TANDEM_SERVER_API_KEY` wins over it. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key_command: Option<Program>,
+    /// The model's name there. Default: the first that the server lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelName>,
+    /// How it is asked for completions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api: Option<ServerApi>,
+    /// The longest context to use, in tokens; the server's own limit holds besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_tokens: Option<Count<256, 1_048_576>>,
+    /// Whether completions that start by themselves while typing may go there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub automatic_completions: Option<bool>,
+    /// Limit for a connection to stand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_timeout: Option<Span<100, { 600 * SECOND }>>,
+    /// Limit for the first byte of an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte_timeout: Option<Span<100, { 600 * SECOND }>>,
+    /// Limit for a pause within an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Span<100, { 600 * SECOND }>>,
+    /// Tries after the first, for failures that may pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<Count<0, 10>>,
+}
+
 /// Code completion.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -216,12 +260,17 @@ impl Options {
     /// As [`Self::from_yaml`]; and for the key command, which only the user's own file may name.
     pub fn from_text(key: &str, text: &str, place: &str) -> Result<Self, ConfigError> {
         let options: Self = decode::decode(&Node::raw(key, text), place, &Refusal::NONE)?;
-        if options.claude.api_key_command.is_some() {
-            return Err(ConfigError::new(
-                place,
-                "`claude.api_key_command` names a program to run",
-                "Write it in your own configuration file; `tandem config path` says where that is.",
-            ));
+        for (named, key) in [
+            (&options.claude.api_key_command, "claude"),
+            (&options.server.api_key_command, "server"),
+        ] {
+            if named.is_some() {
+                return Err(ConfigError::new(
+                    place,
+                    format!("`{key}.api_key_command` names a program to run"),
+                    "Write it in your own configuration file; `tandem config path` says where that is.",
+                ));
+            }
         }
         Ok(options)
     }
@@ -262,6 +311,7 @@ impl Options {
                 enabled: self.daemon.enabled.or(lower.daemon.enabled),
                 idle_exit: self.daemon.idle_exit.or(lower.daemon.idle_exit),
             },
+            server: self.server.over(lower.server),
             claude: self.claude.over(lower.claude),
             completion: self.completion.over(lower.completion),
             privacy: PrivacyOptions {
@@ -308,6 +358,24 @@ impl ClaudeOptions {
             automatic_completions: self.automatic_completions.or(lower.automatic_completions),
             daily_spend_cap_usd: self.daily_spend_cap_usd.or(lower.daily_spend_cap_usd),
             max_tokens: self.max_tokens.or(lower.max_tokens),
+            connect_timeout: self.connect_timeout.or(lower.connect_timeout),
+            first_byte_timeout: self.first_byte_timeout.or(lower.first_byte_timeout),
+            idle_timeout: self.idle_timeout.or(lower.idle_timeout),
+            retries: self.retries.or(lower.retries),
+        }
+    }
+}
+
+impl ServerOptions {
+    fn over(self, lower: Self) -> Self {
+        Self {
+            base_url: self.base_url.or(lower.base_url),
+            api_key: self.api_key.or(lower.api_key),
+            api_key_command: self.api_key_command.or(lower.api_key_command),
+            model: self.model.or(lower.model),
+            api: self.api.or(lower.api),
+            context_tokens: self.context_tokens.or(lower.context_tokens),
+            automatic_completions: self.automatic_completions.or(lower.automatic_completions),
             connect_timeout: self.connect_timeout.or(lower.connect_timeout),
             first_byte_timeout: self.first_byte_timeout.or(lower.first_byte_timeout),
             idle_timeout: self.idle_timeout.or(lower.idle_timeout),

@@ -2,13 +2,13 @@
 
 use super::options::{
     ClaudeOptions, CompletionOptions, DaemonOptions, LocalOptions, LogOptions, Options,
-    PrivacyOptions,
+    PrivacyOptions, ServerOptions,
 };
 use super::texts::{BaseUrl, LogFilter, ModelName, PathGlob, Program};
 use super::values::{AutoSpan, Bytes, Count, Dollars, Span};
 use super::{
     ApiKey, ClaudeSettings, CompletionSettings, DaemonSettings, LocalSettings, LogSettings,
-    PrivacySettings, Settings,
+    PrivacySettings, ServerSettings, Settings,
 };
 
 impl From<Options> for Settings {
@@ -19,6 +19,7 @@ impl From<Options> for Settings {
             mode: options.mode.unwrap_or_default(),
             local: local(options.local),
             daemon: daemon(&options.daemon),
+            server: server(options.server),
             claude: claude(options.claude),
             completion: completion(options.completion),
             privacy: PrivacySettings {
@@ -98,6 +99,34 @@ fn claude(options: ClaudeOptions) -> ClaudeSettings {
     }
 }
 
+fn server(options: ServerOptions) -> ServerSettings {
+    let default = ServerSettings::default();
+    ServerSettings {
+        base_url: options.base_url.map(BaseUrl::into_string),
+        api_key: options
+            .api_key
+            .or_else(|| ApiKey::from_command(options.api_key_command?.into_argv())),
+        model: options.model.map(ModelName::into_string),
+        api: options.api.unwrap_or(default.api),
+        context_tokens: options
+            .context_tokens
+            .map_or(default.context_tokens, Count::get),
+        automatic_completions: options
+            .automatic_completions
+            .unwrap_or(default.automatic_completions),
+        connect_timeout: options
+            .connect_timeout
+            .map_or(default.connect_timeout, Span::get),
+        first_byte_timeout: options
+            .first_byte_timeout
+            .map_or(default.first_byte_timeout, Span::get),
+        idle_timeout: options.idle_timeout.map_or(default.idle_timeout, Span::get),
+        retries: options
+            .retries
+            .map_or(default.retries, |retries| retries.get() as u32),
+    }
+}
+
 fn completion(options: CompletionOptions) -> CompletionSettings {
     let default = CompletionSettings::default();
     CompletionSettings {
@@ -124,13 +153,19 @@ fn globs(texts: &[String]) -> Vec<PathGlob> {
         .collect()
 }
 
+fn command(key: Option<&ApiKey>) -> Option<Program> {
+    let argv = key.and_then(ApiKey::command)?;
+    Program::new(argv.to_vec())
+}
+
 impl From<&Settings> for Options {
-    /// The settings as one would write them, every key said. Without the key for Claude.
+    /// The settings as one would write them, every key said. Without the keys for Claude and the server.
     fn from(settings: &Settings) -> Self {
         let Settings {
             mode,
             local,
             daemon,
+            server,
             claude,
             completion,
             privacy,
@@ -154,13 +189,22 @@ impl From<&Settings> for Options {
                 enabled: Some(daemon.enabled),
                 idle_exit: Some(daemon.idle_exit.into()),
             },
+            server: ServerOptions {
+                base_url: server.base_url.as_deref().and_then(BaseUrl::new),
+                api_key: None,
+                api_key_command: command(server.api_key.as_ref()),
+                model: server.model.as_deref().and_then(ModelName::new),
+                api: Some(server.api),
+                context_tokens: Count::new(server.context_tokens),
+                automatic_completions: Some(server.automatic_completions),
+                connect_timeout: Some(server.connect_timeout.into()),
+                first_byte_timeout: Some(server.first_byte_timeout.into()),
+                idle_timeout: Some(server.idle_timeout.into()),
+                retries: Count::new(server.retries as usize),
+            },
             claude: ClaudeOptions {
                 api_key: None,
-                api_key_command: claude
-                    .api_key
-                    .as_ref()
-                    .and_then(ApiKey::command)
-                    .and_then(|argv| Program::new(argv.to_vec())),
+                api_key_command: command(claude.api_key.as_ref()),
                 base_url: BaseUrl::new(&claude.base_url),
                 fast_model: ModelName::new(&claude.fast_model),
                 strong_model: ModelName::new(&claude.strong_model),

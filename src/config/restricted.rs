@@ -9,7 +9,7 @@ use super::document::Node;
 use super::options::{CompletionOptions, LogOptions, Options, PrivacyOptions};
 use super::texts::{LogFilter, ModelName, PathGlob};
 use super::values::{Count, Dollars, Off};
-use super::{ClaudeOptions, ConfigError, Mode};
+use super::{ClaudeOptions, ConfigError, Mode, ServerOptions};
 
 /// The configuration of one project, `.tandem.yaml` at its root. It can only take away: what it
 /// cannot say, its types do not have.
@@ -19,6 +19,8 @@ pub struct ProjectOptions {
     /// `local-only`: nothing of this project leaves the machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<ProjectMode>,
+    /// The user's inference server.
+    pub server: ProjectServerOptions,
     /// Claude.
     pub claude: ProjectClaudeOptions,
     /// Code completion.
@@ -33,6 +35,15 @@ pub struct ProjectOptions {
 pub enum ProjectMode {
     /// Nothing leaves the machine.
     LocalOnly,
+}
+
+/// The user's inference server, in one project.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProjectServerOptions {
+    /// `false`: completions that start by themselves while typing do not go there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub automatic_completions: Option<Off>,
 }
 
 /// Claude, in one project.
@@ -90,6 +101,8 @@ pub struct EditorOptions {
     /// Which backends may answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
+    /// Your inference server.
+    pub server: EditorServerOptions,
     /// Claude.
     pub claude: EditorClaudeOptions,
     /// Code completion.
@@ -101,6 +114,15 @@ pub struct EditorOptions {
     /// Belongs to the editor's own client (VS Code keeps `trace.server` here) and means nothing to us.
     #[serde(skip_serializing)]
     pub trace: Option<serde_json::Value>,
+}
+
+/// The user's inference server, as the editor may set it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EditorServerOptions {
+    /// `false`: completions that start by themselves while typing do not go to your inference server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub automatic_completions: Option<Off>,
 }
 
 /// Claude, as the editor may set it.
@@ -185,6 +207,10 @@ impl EditorOptions {
         let off = |switch: Option<Off>| switch.map(|Off| false);
         Options {
             mode,
+            server: ServerOptions {
+                automatic_completions: off(self.server.automatic_completions),
+                ..ServerOptions::default()
+            },
             claude: ClaudeOptions {
                 fast_model: self.claude.fast_model,
                 strong_model: self.claude.strong_model,

@@ -12,7 +12,7 @@ use super::ApiKey;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// Local for light requests while it is healthy, Claude for heavy and failed ones.
+    /// Light requests to an inference server or this machine, heavy and failed ones to Claude.
     #[default]
     Auto,
     /// Nothing leaves the machine.
@@ -62,6 +62,23 @@ pub enum BundleRuntime {
     Reference,
 }
 
+/// How an inference server is asked for completions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServerApi {
+    /// By `/infill` where it is there; else by `/v1/completions`, where the model's name tells how it
+    /// learnt to fill holes; else by `/v1/chat/completions`.
+    #[default]
+    Auto,
+    /// By `/infill`, as llama.cpp's server has it.
+    Infill,
+    /// By `/v1/completions`: for a model that fills holes in its own frame, for any other the text
+    /// before the cursor alone.
+    Completions,
+    /// By `/v1/chat/completions`.
+    Chat,
+}
+
 /// Everything that can be configured, resolved.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
@@ -71,6 +88,8 @@ pub struct Settings {
     pub local: LocalSettings,
     /// The process that holds the model for all sessions.
     pub daemon: DaemonSettings,
+    /// An inference server of the user's.
+    pub server: ServerSettings,
     /// Claude.
     pub claude: ClaudeSettings,
     /// Code completion.
@@ -152,6 +171,31 @@ impl std::fmt::Debug for ClaudeSettings {
             .field("strong_model", &self.strong_model)
             .finish_non_exhaustive()
     }
+}
+
+/// An inference server of the user's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerSettings {
+    /// Where it is; `None`: there is none.
+    pub base_url: Option<String>,
+    /// The key, or the command of the user that prints it. Never printed.
+    pub api_key: Option<ApiKey>,
+    /// The model's name there; `None`: the first that the server lists.
+    pub model: Option<String>,
+    /// How it is asked for completions.
+    pub api: ServerApi,
+    /// The longest context to use, in tokens; the server's own limit holds besides.
+    pub context_tokens: usize,
+    /// Whether completions that start by themselves while typing may go there.
+    pub automatic_completions: bool,
+    /// Limit for a connection to stand.
+    pub connect_timeout: Duration,
+    /// Limit for the first byte of an answer.
+    pub first_byte_timeout: Duration,
+    /// Limit for a pause within an answer.
+    pub idle_timeout: Duration,
+    /// Tries after the first, for failures that may pass.
+    pub retries: u32,
 }
 
 /// Code completion.
@@ -236,6 +280,25 @@ impl Default for ClaudeSettings {
             max_tokens: 4096,
             connect_timeout: Duration::from_secs(5),
             first_byte_timeout: Duration::from_secs(20),
+            idle_timeout: Duration::from_secs(20),
+            retries: 2,
+        }
+    }
+}
+
+impl Default for ServerSettings {
+    /// A server of one's own is near, and somebody else answers where it does not: so its limits are
+    /// shorter than Claude's.
+    fn default() -> Self {
+        Self {
+            base_url: None,
+            api_key: None,
+            model: None,
+            api: ServerApi::Auto,
+            context_tokens: 32_768,
+            automatic_completions: true,
+            connect_timeout: Duration::from_secs(2),
+            first_byte_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(20),
             retries: 2,
         }

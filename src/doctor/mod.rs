@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::backend::local::ModelSource;
 use crate::backend::local::anemll::bundle::AnemllBundle;
 use crate::backend::local::anemll::choice::RuntimeName;
+use crate::backend::server::Tried;
 use crate::config::{BundleRuntime, ComputeDevice};
 use crate::inference::BackendKind;
 
@@ -154,8 +155,22 @@ pub struct Examination<'a> {
     pub claude_key: Option<String>,
     /// Whether the mode allows Claude.
     pub claude_allowed: bool,
+    /// What was seen of the user's inference server.
+    pub server: ServerSeen,
     /// What was seen of the process that sessions share models through.
     pub daemon: DaemonSeen,
+}
+
+/// What was seen of the user's inference server.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum ServerSeen {
+    /// None is configured.
+    #[default]
+    None,
+    /// The mode lets nothing go there, so it was left alone.
+    NotAllowed,
+    /// It was asked.
+    Tried(Tried),
 }
 
 /// What was seen of the process that sessions share models through.
@@ -226,7 +241,8 @@ impl Examination<'_> {
             self.claude_key.as_deref(),
             self.claude_allowed,
         ));
-        rows.extend([others::server(), others::adapters()]);
+        rows.push(others::server(&self.server));
+        rows.push(others::adapters());
         Report {
             version: env!("CARGO_PKG_VERSION"),
             machine: Machine {

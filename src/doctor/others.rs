@@ -1,6 +1,6 @@
 //! The rows of what is not tried here, each with why not and how to.
 
-use super::{DaemonSeen, Outcome, Row, Step};
+use super::{DaemonSeen, Measured, Outcome, Row, ServerSeen, Step};
 use crate::prompt::profile::CLAUDE;
 
 fn untried(backend: &str, seen: &str, next_step: &str) -> Row {
@@ -93,12 +93,68 @@ pub(super) fn daemon(seen: &DaemonSeen) -> Row {
     row
 }
 
-pub(super) fn server() -> Row {
-    untried(
-        "server",
-        "inference servers are not supported",
-        "Use a local model or Claude.",
-    )
+/// An inference server, which costs nothing to ask and was asked.
+pub(super) fn server(seen: &ServerSeen) -> Row {
+    let tried = match seen {
+        ServerSeen::None => {
+            return untried(
+                "server",
+                "no inference server is configured",
+                "Set `server.base_url` in your own configuration to have one of yours answer.",
+            );
+        }
+        ServerSeen::NotAllowed => {
+            return untried(
+                "server",
+                "one is configured, and the mode lets nothing go there",
+                "Set `mode` to auto if completions may go to it.",
+            );
+        }
+        ServerSeen::Tried(tried) => tried,
+    };
+    let mut row = Row::new("server", true);
+    row.model.clone_from(&tried.model);
+    if let Some(found) = &tried.found {
+        row.passed(Step::Configuration, found, None);
+    }
+    let generated = match &tried.outcome {
+        Ok(generated) => generated,
+        Err(error) => {
+            let (message, next) = (error.message.as_str(), error.next_step.as_str());
+            row.told(Step::Generation, Outcome::Failed, message, next);
+            return row;
+        }
+    };
+    if generated.text.is_empty() {
+        row.told(
+            Step::Generation,
+            Outcome::Warned,
+            "it ended its answer at once",
+            "Set `server.api` to another of its interfaces, or serve a model for code.",
+        );
+        return row;
+    }
+    let seen = format!("{:?}", generated.text);
+    row.passed(Step::Generation, seen, None);
+    let Some(first) = generated.first_text else {
+        return row;
+    };
+    let after = generated.took.saturating_sub(first).as_secs_f64();
+    let others = generated.completion_tokens.saturating_sub(1);
+    let first_token_ms = first.as_secs_f64() * 1e3;
+    // The first request finds out what the server is, too.
+    let mut told = format!("first text after {first_token_ms:.1} ms, connecting included");
+    if others > 0 && after > 0.0 {
+        let tokens_per_second = others as f64 / after;
+        row.measured = Some(Measured {
+            first_token_ms,
+            prompt_tokens: generated.prompt_tokens,
+            tokens_per_second,
+        });
+        told = format!("{told}, then {tokens_per_second:.1} tokens/s");
+    }
+    row.passed(Step::Speed, told, None);
+    row
 }
 
 pub(super) fn adapters() -> Row {

@@ -41,9 +41,10 @@ pub enum BackendKind {
     Candle,
     /// `tandem-mini`, the model inside the binary.
     Embedded,
-    /// Claude over the Messages API: the only one of these that leaves the machine by itself.
+    /// Claude over the Messages API.
     Claude,
-    /// An OpenAI-compatible inference server that the user configured.
+    /// An OpenAI-compatible inference server that the user configured. It counts as another machine, as
+    /// Claude's does, wherever it is.
     Server,
     /// The deterministic backend of the tests and benches.
     Scripted,

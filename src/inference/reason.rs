@@ -11,6 +11,9 @@ use super::BackendKind;
 pub enum RouteReason {
     /// A light request, and the local model is healthy.
     LocalHealthy,
+    /// An inference server is configured: for a light request, and for a heavy one that Claude must not
+    /// or cannot have.
+    ServerConfigured,
     /// A heavy request: it asks for long or deep work.
     HeavyEffort,
     /// The request does not fit the local model's context.
@@ -127,8 +130,9 @@ impl EmptyReason {
             ),
             Self::NoBackend => (
                 "no model may or can serve this request",
-                "Set `local.model` to a model file, or set ANTHROPIC_API_KEY and a `mode` that \
-                 allows Claude; `tandem status` shows what is missing.",
+                "Set `local.model` to a model file, `server.base_url` to an inference server, or \
+                 ANTHROPIC_API_KEY and a `mode` that allows Claude; `tandem status` shows what is \
+                 missing.",
             ),
             Self::Denied => (
                 "the model on this machine cannot serve it, and this text may not leave the machine",

@@ -1,7 +1,7 @@
 //! The stream of an answer: text pieces, then exactly one terminal event.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
@@ -75,7 +75,7 @@ pub struct TokenStream {
     events: mpsc::Receiver<Event>,
     ended: bool,
     cancel: CancellationToken,
-    usage: Arc<Mutex<Usage>>,
+    so_far: Arc<Mutex<SoFar>>,
     _cancel_on_drop: DropGuard,
 }
 
@@ -83,7 +83,14 @@ pub struct TokenStream {
 #[derive(Debug, Clone)]
 pub struct EventSender {
     events: mpsc::Sender<Event>,
-    usage: Arc<Mutex<Usage>>,
+    so_far: Arc<Mutex<SoFar>>,
+}
+
+/// What is known of an answer before its end.
+#[derive(Debug, Default)]
+struct SoFar {
+    usage: Usage,
+    model: Option<String>,
 }
 
 /// The reader went away: stop working.
@@ -107,14 +114,14 @@ impl TokenStream {
     pub fn channel(cancel: CancellationToken) -> (EventSender, Self) {
         let (sender, events) = mpsc::channel(UNREAD_EVENTS);
         let guard = cancel.clone().drop_guard();
-        let usage = Arc::<Mutex<Usage>>::default();
+        let so_far = Arc::<Mutex<SoFar>>::default();
         (
             EventSender {
                 events: sender,
-                usage: Arc::clone(&usage),
+                so_far: Arc::clone(&so_far),
             },
             Self {
-                usage,
+                so_far,
                 events,
                 ended: false,
                 cancel,
@@ -140,7 +147,13 @@ impl TokenStream {
     /// the final count.
     #[must_use]
     pub fn usage_so_far(&self) -> Usage {
-        *self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.so_far).usage
+    }
+
+    /// The model that answers, where the backend has said so already and it is not the descriptor's.
+    #[must_use]
+    pub fn model_so_far(&self) -> Option<String> {
+        lock(&self.so_far).model.clone()
     }
 
     /// Reads to the end.
@@ -180,7 +193,12 @@ impl Stream for TokenStream {
 impl EventSender {
     /// Says what it has cost so far, before the text that it has cost.
     pub fn count(&self, usage: Usage) {
-        *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = usage;
+        lock(&self.so_far).usage = usage;
+    }
+
+    /// Says which model answers, for a backend that has several.
+    pub fn name_model(&self, model: &str) {
+        lock(&self.so_far).model = Some(model.to_owned());
     }
 
     /// Sends text, waiting while the reader is behind.
@@ -248,6 +266,10 @@ impl EventSender {
     }
 }
 
+fn lock(so_far: &Mutex<SoFar>) -> MutexGuard<'_, SoFar> {
+    so_far.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn abandoned() -> GenerateError {
     GenerateError::new(
         ErrorKind::Backend,
@@ -297,6 +319,9 @@ mod tests {
         };
         sender.count(usage);
         assert_eq!(stream.usage_so_far(), usage);
+        assert_eq!(stream.model_so_far(), None);
+        sender.name_model("m");
+        assert_eq!(stream.model_so_far().as_deref(), Some("m"));
     }
 
     #[test]

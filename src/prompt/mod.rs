@@ -12,6 +12,7 @@ pub mod fit;
 #[cfg(test)]
 mod golden;
 pub mod healing;
+pub mod infill;
 pub mod outline;
 pub mod profile;
 

@@ -8,7 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::admission::{Ask, Claim, NotAdmitted, Place, Standing};
 use super::breaker::Pass;
-use super::policy::{self, Attempt, Disclosure, LocalState, Plan, Route, Situation, Target};
+use super::policy::{
+    self, Attempt, Disclosure, LocalState, Plan, Route, ServerState, Situation, Target,
+};
 use super::stream::{Outlet, RoutedEvent, empty_reason};
 use super::{RouteRequest, Router, policy::ClaudeState, refusal::Refusal};
 use crate::config::Settings;
@@ -132,7 +134,8 @@ impl Serving {
             let Some(mut attempt) = next else {
                 return self.exhausted(&situation);
             };
-            if attempt.target == Target::Claude && evidence.is_none() {
+            let leaves = matches!(attempt.target, Target::Claude | Target::Server);
+            if leaves && evidence.is_none() {
                 let Some(found) = self.examine().await else {
                     return self.cancelled();
                 };
@@ -201,13 +204,16 @@ impl Serving {
                 };
                 (lane.gate.generate(request, cancel), pass, &lane.descriptor)
             }
-            Target::Claude => {
-                let Some(cleared) =
-                    evidence.and_then(|evidence| policy::clear(situation, evidence, request).ok())
-                else {
+            target @ (Target::Claude | Target::Server) => {
+                let cleared = evidence
+                    .and_then(|evidence| policy::clear(target, situation, evidence, request));
+                let Some(cleared) = cleared else {
                     return AttemptEnd::Stale;
                 };
-                let lane = lanes.claude.as_ref();
+                let lane = match target {
+                    Target::Server => lanes.server.as_ref(),
+                    _ => lanes.claude.as_ref(),
+                };
                 let Some((lane, pass)) =
                     lane.and_then(|lane| Some((lane, lane.breaker.try_pass()?)))
                 else {
@@ -449,6 +455,9 @@ impl Serving {
             .zip(&self.errors)
             .map(|(backend, error)| format!("{backend}: {}", error.message))
             .collect();
+        if let Some(denial) = situation.denied_server() {
+            parts.push(format!("server: must not be asked, since {denial}"));
+        }
         if let Some(policy::Withheld::Denied(denial)) = situation.withheld() {
             parts.push(format!("claude: must not be asked, since {denial}"));
         }
@@ -521,7 +530,7 @@ fn stopped(stream: &TokenStream, pieces: usize) -> Finish {
     Finish {
         reason: FinishReason::Stop,
         usage,
-        model: None,
+        model: stream.model_so_far(),
     }
 }
 
@@ -540,6 +549,7 @@ fn mark_unusable(situation: &mut Situation, target: Target) {
     match target {
         Target::Local => situation.local = LocalState::BreakerOpen,
         Target::Embedded => situation.embedded = false,
+        Target::Server => situation.server = ServerState::BreakerOpen,
         Target::Claude => situation.claude = ClaudeState::BreakerOpen,
     }
 }

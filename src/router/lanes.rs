@@ -1,4 +1,4 @@
-//! The three places a request can go, each with its breaker, and what is known of their state.
+//! The four places a request can go, each with its breaker, and what is known of their state.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use tokio::sync::watch;
 
 use super::breaker::{Breaker, BreakerState, Clock, Limits};
 use super::policy::{
-    ClaudeState, Disclosure, LocalState, OffDevice, OnDevice, Situation, Start, TaskKind,
+    ClaudeState, Disclosure, LocalState, OffDevice, OnDevice, ServerState, Situation, Start,
+    Target, TaskKind,
 };
 use super::{BackendStatus, Backends, RouteRequest};
 use crate::config::Settings;
@@ -30,14 +31,18 @@ pub(super) struct Lane<G> {
 pub(super) struct Lanes {
     pub(super) local: Option<Lane<OnDevice>>,
     pub(super) embedded: Option<Lane<OnDevice>>,
+    pub(super) server: Option<Lane<OffDevice>>,
     pub(super) claude: Option<Lane<OffDevice>>,
-    breakers: watch::Sender<[Option<BreakerState>; 3]>,
+    breakers: watch::Sender<Breakers>,
 }
+
+/// Of the server, the local model, the embedded one and Claude.
+type Breakers = [Option<BreakerState>; 4];
 
 /// Waits until the state of any backend changes. Starts at the state of its making.
 pub struct StatusChanges {
     health: Vec<watch::Receiver<Health>>,
-    breakers: watch::Receiver<[Option<BreakerState>; 3]>,
+    breakers: watch::Receiver<Breakers>,
 }
 
 impl<G> Lane<G> {
@@ -89,18 +94,23 @@ impl Lanes {
             }
             Some(Lane::new(gate?, backend, clock))
         };
+        let off_device = |backend: Option<Arc<dyn Backend>>, target| {
+            let backend = backend?;
+            let gate = OffDevice::new(Arc::clone(&backend), target);
+            Some(Lane::new(gate, backend, clock))
+        };
         Self {
             local: on_device(backends.local),
             embedded: on_device(backends.embedded),
-            claude: backends
-                .claude
-                .map(|backend| Lane::new(OffDevice::new(Arc::clone(&backend)), backend, clock)),
-            breakers: watch::Sender::new([None; 3]),
+            server: off_device(backends.server, Target::Server),
+            claude: off_device(backends.claude, Target::Claude),
+            breakers: watch::Sender::new(Breakers::default()),
         }
     }
 
     pub(super) fn status(&self) -> Vec<BackendStatus> {
         [
+            self.server.as_ref().map(Lane::status),
             self.local.as_ref().map(Lane::status),
             self.embedded.as_ref().map(Lane::status),
             self.claude.as_ref().map(Lane::status),
@@ -113,6 +123,7 @@ impl Lanes {
     pub(super) fn watch(&self) -> StatusChanges {
         self.breakers_changed();
         let mut health: Vec<_> = [
+            self.server.as_ref().map(|lane| lane.health.clone()),
             self.local.as_ref().map(|lane| lane.health.clone()),
             self.embedded.as_ref().map(|lane| lane.health.clone()),
             self.claude.as_ref().map(|lane| lane.health.clone()),
@@ -131,6 +142,7 @@ impl Lanes {
     /// Publishes the breakers' states if they are others than before.
     pub(super) fn breakers_changed(&self) {
         let now = [
+            self.server.as_ref().map(|lane| lane.breaker.state()),
             self.local.as_ref().map(|lane| lane.breaker.state()),
             self.embedded.as_ref().map(|lane| lane.breaker.state()),
             self.claude.as_ref().map(|lane| lane.breaker.state()),
@@ -181,6 +193,9 @@ impl Lanes {
                 && self.embedded.as_ref().is_some_and(|lane| {
                     lane.health.borrow().can_serve() && lane.breaker.would_pass()
                 }),
+            server: self.server.as_ref().map_or(ServerState::None, |lane| {
+                server_state(lane, request, settings)
+            }),
             claude: self
                 .claude
                 .as_ref()
@@ -226,6 +241,30 @@ fn local_state(lane: &Lane<OnDevice>) -> LocalState {
         Health::Healthy { .. } => LocalState::Healthy,
         Health::Degraded { .. } => LocalState::Degraded,
         Health::Failed { .. } => LocalState::Failed,
+    }
+}
+
+fn server_state(
+    lane: &Lane<OffDevice>,
+    request: &RouteRequest,
+    settings: &Settings,
+) -> ServerState {
+    let automatic = request.origin.automatic && matches!(request.generate.task, Task::Complete(_));
+    // What is computed ahead of need is for models of this machine.
+    let off = request.origin.ahead || !settings.server.automatic_completions;
+    if automatic && off {
+        return ServerState::AutomaticOff;
+    }
+    if !fits(&request.generate, lane.descriptor.context_tokens) {
+        return ServerState::DoesNotFit;
+    }
+    if !lane.breaker.would_pass() {
+        return ServerState::BreakerOpen;
+    }
+    if lane.health.borrow().can_serve() {
+        ServerState::Ready
+    } else {
+        ServerState::Failed
     }
 }
 

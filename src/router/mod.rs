@@ -44,6 +44,8 @@ pub struct Backends {
     pub local: Option<Arc<dyn Backend>>,
     /// `tandem-mini`.
     pub embedded: Option<Arc<dyn Backend>>,
+    /// The user's inference server.
+    pub server: Option<Arc<dyn Backend>>,
     /// Claude.
     pub claude: Option<Arc<dyn Backend>>,
 }
@@ -200,11 +202,13 @@ impl Router {
         }
     }
 
-    /// Asks the local model to load and waits until it has, or cannot, or `patience` is at its end.
-    /// For who asks one thing only: a session answers from elsewhere while its model loads, but a
+    /// Asks the local model to load and waits until it has, or cannot, or `patience` is at its end;
+    /// where an inference server is asked first, nobody waits. For who asks one thing only: a session answers from elsewhere while its model loads, but a
     /// process that ends after one answer would never hear the model it was given.
     pub async fn local_decided(&self, patience: Duration) {
-        if self.settings().mode == crate::config::Mode::ClaudeOnly {
+        let mode = self.settings().mode;
+        let server_first = mode == crate::config::Mode::Auto && self.lanes.server.is_some();
+        if mode == crate::config::Mode::ClaudeOnly || server_first {
             return;
         }
         if let Some(local) = &self.lanes.local {
@@ -214,7 +218,7 @@ impl Router {
         }
     }
 
-    /// The backends and their states, local first.
+    /// The backends and their states, the first choice for a light request first.
     #[must_use]
     pub fn status(&self) -> Vec<BackendStatus> {
         self.lanes.status()

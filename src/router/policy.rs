@@ -12,7 +12,8 @@ use super::disclosure::{Denial, Evidence};
 use super::refusal::{self, Refusal};
 use crate::config::Mode;
 use crate::inference::{
-    Backend, BackendKind, Effort, GenerateRequest, RouteReason, Task, TokenStream,
+    Backend, BackendKind, Effort, ErrorKind, GenerateError, GenerateRequest, RouteReason, Task,
+    TokenStream,
 };
 
 /// Everything a route depends on.
@@ -35,6 +36,8 @@ pub struct Situation {
     pub local_trouble: Option<String>,
     /// Whether the embedded model could answer a completion.
     pub embedded: bool,
+    /// The user's inference server.
+    pub server: ServerState,
     /// Claude.
     pub claude: ClaudeState,
     /// What the privacy rules say about the text.
@@ -95,6 +98,23 @@ pub enum ClaudeState {
     CapReached,
 }
 
+/// The user's inference server, as far as routing minds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerState {
+    /// None is configured.
+    None,
+    /// It can be asked: it has generated, or was not asked yet.
+    Ready,
+    /// The request does not fit its model's context.
+    DoesNotFit,
+    /// The request started by itself, and such ones must not go there.
+    AutomaticOff,
+    /// It cannot be reached, or refuses the key.
+    Failed,
+    /// It failed several times in a row and is being left alone.
+    BreakerOpen,
+}
+
 /// What the privacy rules say about the text of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disclosure {
@@ -107,9 +127,11 @@ pub enum Disclosure {
     Denied(Denial),
 }
 
-/// The three places a request can go.
+/// The four places a request can go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Target {
+    /// The user's inference server.
+    Server,
     /// The on-device model.
     Local,
     /// `tandem-mini`.
@@ -186,6 +208,37 @@ impl Situation {
         }
     }
 
+    /// Whether the user's inference server may be asked. Wherever it is, it counts as another machine.
+    #[must_use]
+    pub fn server_allowed(&self) -> bool {
+        self.mode == Mode::Auto
+            && self.server == ServerState::Ready
+            && !matches!(self.disclosure, Disclosure::Denied(_))
+    }
+
+    /// Why the text must not go to the server, which could be asked otherwise.
+    #[must_use]
+    pub fn denied_server(&self) -> Option<&Denial> {
+        match &self.disclosure {
+            Disclosure::Denied(denial)
+                if self.mode == Mode::Auto && self.server == ServerState::Ready =>
+            {
+                Some(denial)
+            }
+            Disclosure::Denied(_) | Disclosure::Unexamined | Disclosure::Allowed => None,
+        }
+    }
+
+    /// Whether the text may leave for `target`.
+    fn may_leave_for(&self, target: Target) -> bool {
+        match target {
+            Target::Server => self.server_allowed(),
+            Target::Claude => self.withheld().is_none(),
+            // It would not leave.
+            Target::Local | Target::Embedded => false,
+        }
+    }
+
     fn is_heavy(&self) -> bool {
         self.effort == Effort::High || !self.fits_local
     }
@@ -219,6 +272,7 @@ pub fn plan(situation: &Situation) -> Plan {
 /// Who is asked, best first.
 fn targets(situation: &Situation, claude_allowed: bool) -> Vec<Target> {
     let claude = claude_allowed.then_some(Target::Claude);
+    let server = situation.server_allowed().then_some(Target::Server);
     if situation.mode == Mode::ClaudeOnly {
         return claude.into_iter().collect();
     }
@@ -229,23 +283,24 @@ fn targets(situation: &Situation, claude_allowed: bool) -> Vec<Target> {
     let order = if situation.is_heavy() {
         match situation.local {
             LocalState::Healthy | LocalState::Loading | LocalState::Degraded => {
-                [claude, local, embedded]
+                [claude, server, local, embedded]
             }
             LocalState::None
             | LocalState::Downloading
             | LocalState::Failed
-            | LocalState::BreakerOpen => [claude, embedded, None],
+            | LocalState::BreakerOpen => [claude, server, embedded, None],
         }
     } else {
+        // Whoever configures a server means it for this: it comes first, whatever runs here.
         match situation.local {
-            LocalState::Healthy => [local, claude, embedded],
+            LocalState::Healthy => [server, local, claude, embedded],
             // While it loads, others answer, and only a request that nobody else may serve waits.
             // What generates badly or slowly is likewise better than nothing.
-            LocalState::Loading | LocalState::Degraded => [claude, embedded, local],
+            LocalState::Loading | LocalState::Degraded => [server, claude, embedded, local],
             LocalState::None
             | LocalState::Downloading
             | LocalState::Failed
-            | LocalState::BreakerOpen => [claude, embedded, None],
+            | LocalState::BreakerOpen => [server, claude, embedded, None],
         }
     };
     order.into_iter().flatten().collect()
@@ -265,6 +320,7 @@ fn reason(situation: &Situation, target: Target) -> RouteReason {
         Mode::LocalOnly | Mode::Auto => {}
     }
     match target {
+        Target::Server => RouteReason::ServerConfigured,
         Target::Claude if !situation.fits_local => RouteReason::DoesNotFitLocal,
         Target::Claude if situation.effort == Effort::High => RouteReason::HeavyEffort,
         Target::Local if situation.is_heavy() => RouteReason::HeavyButLocalOnly,
@@ -279,26 +335,25 @@ fn reason(situation: &Situation, target: Target) -> RouteReason {
     }
 }
 
-/// A request whose text may leave the machine, without the pieces that must not. Only this file
-/// can make one.
-pub struct Cleared(GenerateRequest);
+/// A request whose text may leave the machine for one place, without the pieces that must not. Only this
+/// file can make one.
+pub struct Cleared {
+    request: GenerateRequest,
+    target: Target,
+}
 
-/// Clears a request to leave the machine in `situation`, given what was found about its text.
-/// Pieces of other documents that must not leave are dropped; if any other part must not, all of
-/// it stays.
-///
-/// # Errors
-/// Why it must not leave.
+/// Clears a request to leave the machine for `target` in `situation`, given what was found about its
+/// text. Pieces of other documents that must not leave are dropped; if any other part must not, all of
+/// it stays: `None`.
+#[must_use]
 pub fn clear(
+    target: Target,
     situation: &Situation,
     evidence: &Evidence,
     mut request: GenerateRequest,
-) -> Result<Cleared, Withheld> {
-    if let Some(denial) = &evidence.request {
-        return Err(Withheld::Denied(denial.clone()));
-    }
-    if let Some(withheld) = situation.withheld() {
-        return Err(withheld);
+) -> Option<Cleared> {
+    if evidence.request.is_some() || !situation.may_leave_for(target) {
+        return None;
     }
     if let Task::Complete(task) = &mut request.task {
         let mut pieces = evidence.snippets.iter();
@@ -306,7 +361,7 @@ pub fn clear(
         task.snippets
             .retain(|_| matches!(pieces.next(), Some(None)));
     }
-    Ok(Cleared(request))
+    Some(Cleared { request, target })
 }
 
 /// Whether a backend of this kind sends what it is given to another machine. An inference server
@@ -327,7 +382,10 @@ pub struct OnDevice(Arc<dyn Backend>);
 
 /// A backend that takes text off the machine.
 #[derive(Clone)]
-pub struct OffDevice(Arc<dyn Backend>);
+pub struct OffDevice {
+    backend: Arc<dyn Backend>,
+    target: Target,
+}
 
 impl OnDevice {
     /// `None` for a backend of a kind that leaves the machine.
@@ -349,16 +407,23 @@ impl OnDevice {
 }
 
 impl OffDevice {
-    /// Every backend may be treated as one that leaves the machine.
+    /// Every backend may be treated as one that leaves the machine: as `target`.
     #[must_use]
-    pub fn new(backend: Arc<dyn Backend>) -> Self {
-        Self(backend)
+    pub fn new(backend: Arc<dyn Backend>, target: Target) -> Self {
+        Self { backend, target }
     }
 
-    /// See [`Backend::generate`].
+    /// See [`Backend::generate`]. What was cleared for somebody else is not given to this one.
     #[must_use]
     pub fn generate(&self, request: Cleared, cancel: CancellationToken) -> TokenStream {
-        self.0.generate(request.0, cancel)
+        if request.target != self.target {
+            return TokenStream::failed(GenerateError::new(
+                ErrorKind::Denied,
+                "the request was cleared for somebody else",
+                "This is a defect in Tandem: please report it.",
+            ));
+        }
+        self.backend.generate(request.request, cancel)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a person is told when nobody may or can serve a request: what happened, and the next step.
 
 use super::disclosure::Denial;
-use super::policy::{LocalState, Situation, TaskKind, Withheld};
+use super::policy::{LocalState, ServerState, Situation, TaskKind, Withheld};
 use crate::config::Mode;
 use crate::inference::{EmptyReason, ErrorKind, GenerateError};
 
@@ -28,7 +28,17 @@ pub(super) fn refuse(situation: &Situation, withheld: Option<&Withheld>) -> Refu
             ),
         };
     };
-    let (obstacle, next_step) = claude_obstacle(withheld);
+    // Where nothing but this keeps it from the server, it is what can be changed.
+    let denied = situation.denied_server().cloned().map(Withheld::Denied);
+    let withheld = denied.as_ref().unwrap_or(withheld);
+    let server = server_obstacle(situation);
+    let (obstacle, next_step) = match situation.denied_server() {
+        Some(denial) => (
+            format!("it must not leave this machine: {denial}"),
+            denial.next_step(),
+        ),
+        None => claude_obstacle(withheld),
+    };
     let waits = situation.local == LocalState::Downloading && situation.mode != Mode::ClaudeOnly;
     let message = match (&situation.local_trouble, local) {
         (_, None) => obstacle,
@@ -40,7 +50,15 @@ pub(super) fn refuse(situation: &Situation, withheld: Option<&Withheld>) -> Refu
         (Some(progress), Some(local)) if waits => format!("{local} ({progress}), and {obstacle}"),
         (_, Some(local)) => format!("{local}, and {obstacle}"),
     };
+    let message = match server {
+        Some(server) => format!("{server}, {message}"),
+        None => message,
+    };
     let next_step = match withheld {
+        Withheld::Denied(_) => next_step,
+        _ if server_failed(situation) => {
+            "Run `tandem doctor` to see what is wrong with the inference server.".to_owned()
+        }
         Withheld::LocalOnly | Withheld::NoKey if waits => {
             "Wait for the download to end; `tandem status` shows how far it is.".to_owned()
         }
@@ -56,7 +74,7 @@ pub(super) fn refuse(situation: &Situation, withheld: Option<&Withheld>) -> Refu
             Withheld::AutomaticOff if situation.mode == Mode::ClaudeOnly => EmptyReason::Disabled,
             _ if waits => EmptyReason::Loading,
             Withheld::BreakerOpen => EmptyReason::BackendFailed,
-            _ if local_failed(situation) => EmptyReason::BackendFailed,
+            _ if local_failed(situation) || server_failed(situation) => EmptyReason::BackendFailed,
             Withheld::LocalOnly | Withheld::NoKey | Withheld::AutomaticOff => {
                 EmptyReason::NoBackend
             }
@@ -77,11 +95,41 @@ fn kind(situation: &Situation, withheld: &Withheld) -> ErrorKind {
                     situation.local,
                     LocalState::Healthy | LocalState::Loading | LocalState::Degraded
                 );
-            if too_long {
+            if too_long || (in_auto(situation) && situation.server == ServerState::DoesNotFit) {
                 ErrorKind::TooLong
             } else {
                 ErrorKind::Unavailable
             }
+        }
+    }
+}
+
+fn in_auto(situation: &Situation) -> bool {
+    situation.mode == Mode::Auto
+}
+
+fn server_failed(situation: &Situation) -> bool {
+    in_auto(situation)
+        && matches!(
+            situation.server,
+            ServerState::Failed | ServerState::BreakerOpen
+        )
+}
+
+/// Why the inference server is not asked, where there is one and the mode does not rule it out.
+fn server_obstacle(situation: &Situation) -> Option<&'static str> {
+    if !in_auto(situation) {
+        return None;
+    }
+    match situation.server {
+        ServerState::None | ServerState::Ready => None,
+        ServerState::DoesNotFit => Some("the request does not fit the inference server's context"),
+        ServerState::AutomaticOff => {
+            Some("completions that start by themselves do not go to the inference server")
+        }
+        ServerState::Failed => Some("the inference server cannot be used"),
+        ServerState::BreakerOpen => {
+            Some("the inference server failed several times in a row and is being left alone")
         }
     }
 }

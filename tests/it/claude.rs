@@ -4,7 +4,7 @@ mod faults;
 mod keys;
 mod limits;
 #[path = "../clients/claude/messages_api/mod.rs"]
-mod messages_api;
+pub mod messages_api;
 mod requests;
 mod spend;
 

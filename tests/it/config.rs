@@ -86,7 +86,7 @@ fn mistakes_name_the_line_the_key_and_the_next_step() {
         (
             "zzz: 1",
             "f:1: unknown key `zzz`. Known here: `claude`, `completion`, `daemon`, `local`, `log`, `mode`, \
-             `privacy`.",
+             `privacy`, `server`.",
         ),
     ] {
         let error = Options::from_yaml(yaml, "f").unwrap_err().to_string();
@@ -133,9 +133,14 @@ fn the_starting_file_is_right_when_its_comments_are_removed() {
 #[test]
 fn settings_and_options_turn_into_each_other() {
     let yaml = "mode: claude-only\nlocal: {model: /m.gguf, threads: 3, kv_cache: 1GiB}\n\
-                claude: {api_key_command: [pass, show], retries: 0}\nlog: {filter: debug}\n";
+                claude: {api_key_command: [pass, show], retries: 0}\nlog: {filter: debug}\n\
+                server: {base_url: 'https://models/v1/', api_key_command: [pass], model: m, api: infill}\n";
     let settings = Settings::from(Options::from_yaml(yaml, "f").unwrap());
     assert_eq!(settings.local.kv_cache_bytes, 1 << 30);
+    assert_eq!(
+        settings.server.base_url.as_deref(),
+        Some("https://models/v1")
+    );
     assert_eq!(Settings::from(Options::from(&settings)), settings);
     assert_eq!(
         Settings::from(Options::from(&Settings::default())),
@@ -244,6 +249,16 @@ fn variables_are_read_by_the_names_of_their_keys() {
             "names a program to run",
         ),
         (
+            "TANDEM_SERVER_API_KEY_COMMAND",
+            "sh",
+            "names a program to run",
+        ),
+        (
+            "TANDEM_SERVER_BASE_URL",
+            "http://models.example.com",
+            "without TLS only on this machine",
+        ),
+        (
             "ANTHROPIC_BASE_URL",
             "sk-secret",
             "ANTHROPIC_BASE_URL: not an address",
@@ -277,6 +292,14 @@ fn a_project_cannot_say_what_is_not_its_own() {
         ("claude: {api_key_command: [sh]}", refused),
         ("claude: {base_url: 'http://evil'}", refused),
         ("claude: {fast_model: x}", refused),
+        ("server: {base_url: 'https://evil'}", refused),
+        ("server: {api_key_command: [sh]}", refused),
+        ("server: {model: x}", refused),
+        ("server: {api: chat}", refused),
+        (
+            "server: {automatic_completions: true}",
+            "it can only be switched off here",
+        ),
         ("local: {model: ./evil.gguf}", refused),
         ("local: {embedded: true}", refused),
         ("log: {file: /tmp/x}", refused),
@@ -316,6 +339,12 @@ fn an_editor_cannot_name_programs_addresses_or_files_nor_loosen() {
     for (settings, expected) in [
         (json!({"claude": {"api_key_command": ["sh"]}}), refused),
         (json!({"claude": {"base_url": "http://evil"}}), refused),
+        (json!({"server": {"base_url": "https://evil"}}), refused),
+        (json!({"server": {"api_key_command": ["sh"]}}), refused),
+        (
+            json!({"server": {"automatic_completions": true}}),
+            "it can only be switched off here",
+        ),
         (
             json!({"local": {"model": "evil.gguf"}}),
             "`local` is not for the editor's settings",

@@ -20,6 +20,7 @@ mod model;
 mod postprocess;
 mod privacy;
 mod router;
+mod server;
 mod stdio;
 mod support;
 mod tidy;

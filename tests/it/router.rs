@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tandem::backend::scripted::{Observed, Script, ScriptedBackend};
+use tandem::backend::scripted::{Script, ScriptedBackend};
 use tandem::config::{Mode, Settings};
 use tandem::inference::{
     Backend, BackendKind, ChatTask, ClientId, CompleteTask, CompletionShape, Descriptor, EditTask,
@@ -29,6 +29,7 @@ pub struct World {
     pub settings: watch::Sender<Arc<Settings>>,
     pub local: Option<Arc<ScriptedBackend>>,
     pub embedded: Option<Arc<ScriptedBackend>>,
+    pub server: Option<Arc<ScriptedBackend>>,
     pub claude: Option<Arc<ScriptedBackend>>,
 }
 
@@ -39,25 +40,32 @@ impl World {
         embedded: Option<ScriptedBackend>,
         claude: Option<ScriptedBackend>,
     ) -> Self {
-        let (local, embedded, claude) = (
-            local.map(Arc::new),
-            embedded.map(Arc::new),
-            claude.map(Arc::new),
-        );
+        Self::with_server(settings, local, embedded, None, claude)
+    }
+
+    pub fn with_server(
+        settings: Settings,
+        local: Option<ScriptedBackend>,
+        embedded: Option<ScriptedBackend>,
+        server: Option<ScriptedBackend>,
+        claude: Option<ScriptedBackend>,
+    ) -> Self {
+        let backends = [local, embedded, server, claude];
+        let [local, embedded, server, claude] = backends.map(|one| one.map(Arc::new));
         let (sender, receiver) = watch::channel(Arc::new(settings));
-        let router = Arc::new(Router::new(
-            receiver,
-            Backends {
-                local: local.clone().map(|one| one as _),
-                embedded: embedded.clone().map(|one| one as _),
-                claude: claude.clone().map(|one| one as _),
-            },
-        ));
+        let backends = Backends {
+            local: local.clone().map(|one| one as _),
+            embedded: embedded.clone().map(|one| one as _),
+            server: server.clone().map(|one| one as _),
+            claude: claude.clone().map(|one| one as _),
+        };
+        let router = Arc::new(Router::new(receiver, backends));
         Self {
             router,
             settings: sender,
             local,
             embedded,
+            server,
             claude,
         }
     }
@@ -72,11 +80,7 @@ impl World {
 }
 
 pub fn started(backend: Option<&Arc<ScriptedBackend>>) -> usize {
-    backend.map_or(0, |one| count(&one.observed()))
-}
-
-fn count(observed: &Observed) -> usize {
-    observed.started.load(Ordering::SeqCst)
+    backend.map_or(0, |one| one.observed().started.load(Ordering::SeqCst))
 }
 
 pub fn local(text: &str) -> ScriptedBackend {

@@ -48,8 +48,16 @@ const CRATE_STAYS_IN: &[(&str, &[&str])] = &[
     ("tokenizers", &["src/backend/local/"]),
     // Windows's C interface, all of which is unsafe.
     ("windows_sys", &["src/daemon/pipe/win32.rs"]),
-    // Claude and the hub are all that the program talks to.
-    ("reqwest", &["src/backend/claude", "src/model/"]),
+    // Claude, the user's inference server and the hub are all that the program talks to.
+    (
+        "reqwest",
+        &[
+            "src/backend/claude",
+            "src/backend/http",
+            "src/backend/server",
+            "src/model/",
+        ],
+    ),
     ("hf_hub", &["src/model/"]),
 ];
 

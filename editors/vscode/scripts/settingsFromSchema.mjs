@@ -29,6 +29,7 @@
 const GROUPS = /** @type {const} */ ({
   '': 'Tandem',
   completion: 'Completions',
+  server: 'Inference Server',
   claude: 'Claude',
   privacy: 'Privacy',
   log: 'Log',

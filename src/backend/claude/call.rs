@@ -1,6 +1,6 @@
 //! One request to Claude: its tries, its limits of time, and its answer as it comes.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, StatusCode, Url};
@@ -11,32 +11,19 @@ use crate::config::ClaudeSettings;
 use crate::inference::{EventSender, Finish, FinishReason, GenerateError, Usage};
 use crate::prompt::chat::ChatPrompt;
 
+use crate::backend::http::failure::{Failure, connection, cut_off, too_slow};
+use crate::backend::http::read::{self, Events};
+use crate::backend::http::retry::{self, Tries};
+use crate::backend::http::stop::StopSequences;
+
+use super::PEER;
 use super::answer::{Answer, ApiError, Ending, Step, TokenCounts};
-use super::failure::{self, Failure};
+use super::failure;
 use super::models::{Model, NanoDollars};
-use super::retry;
-use super::sse::SseParser;
-use super::stop::StopSequences;
 
 /// The API's version that this client is written for. Its fields are kept for good; the version of
 /// October 2026 only takes away what is not used here.
 const API_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
-
-/// The longest a whole answer may take: what the API and its official SDKs set.
-pub const ANSWER_LIMIT: Duration = Duration::from_mins(10);
-
-/// Signs of life (pings, comments, parts of an event) carry an answer over so many idle limits, no
-/// further: a server could send them without end.
-const IDLE_LIMITS_WITHOUT_PROGRESS: u32 = 3;
-
-/// What is read of an error's body.
-const ERROR_BODY_BYTES: usize = 64 << 10;
-
-/// Bytes of a stream a token may take at most on average, its event's JSON included; an answer of
-/// more is not the one that was asked for.
-const STREAM_BYTES_A_TOKEN: usize = 1024;
-/// Bytes of a stream besides the tokens.
-const STREAM_BYTES_BESIDES: usize = 1 << 20;
 
 /// A request that is ready to be sent.
 pub struct Call<'a> {
@@ -124,35 +111,28 @@ impl Call<'_> {
         events: &EventSender,
         tally: &mut Tally,
     ) -> Result<Finish, GenerateError> {
-        let limit = bounded(self.settings.first_byte_timeout);
-        let deadline = Instant::now() + limit;
+        let tries = Tries::within(self.settings.first_byte_timeout, self.settings.retries);
         let mut failures = 0;
         loop {
             let mut has_text = false;
             tally.begin();
-            let failure = match self.attempt(deadline, events, tally, &mut has_text).await {
+            let failure = match self.attempt(&tries, events, tally, &mut has_text).await {
                 Ok(finish) => return Ok(finish),
                 Err(failure) => failure,
             };
             failures += 1;
-            let error = failure.error;
-            tracing::debug!(attempt = failures, kind = ?error.kind, "a try at Claude failed");
-            if has_text || !failure.may_pass || failures > self.settings.retries {
-                return Err(error);
-            }
-            let pause = error
-                .retry_after
-                .unwrap_or_else(|| retry::pause(failures, limit, rand::random()));
-            if Instant::now() + pause >= deadline {
-                return Err(error);
-            }
+            tracing::debug!(attempt = failures, kind = ?failure.error.kind, "a try at Claude failed");
+            let pause = retry::another(&failure, failures, &tries);
+            let Some(pause) = pause.filter(|_| !has_text) else {
+                return Err(failure.error);
+            };
             tokio::time::sleep(pause).await;
         }
     }
 
     async fn attempt(
         &self,
-        deadline: Instant,
+        tries: &Tries,
         events: &EventSender,
         tally: &mut Tally,
         has_text: &mut bool,
@@ -165,17 +145,17 @@ impl Call<'_> {
             .headers(self.headers()?)
             .body(self.body.clone())
             .send();
-        let response = match timeout_at(deadline, sending).await {
+        let response = match timeout_at(tries.deadline, sending).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 if error.is_connect() {
                     tally.turned_away();
                 }
-                return Err(Failure::passing(failure::connection(host, error)));
+                return Err(Failure::passing(connection(&PEER, host, error)));
             }
             Err(_) => {
-                let limit = bounded(self.settings.first_byte_timeout);
-                return Err(Failure::lasting(failure::too_slow("no answer", limit)));
+                let error = too_slow(&PEER, "no answer", tries.limit);
+                return Err(Failure::lasting(error));
             }
         };
         tracing::debug!(
@@ -190,20 +170,9 @@ impl Call<'_> {
             tally.turned_away();
             return Err(self.turned_away(response).await);
         }
-        let content_type = response
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("nothing");
-        if !content_type
-            .trim_start()
-            .to_ascii_lowercase()
-            .starts_with("text/event-stream")
-        {
-            let error = failure::not_the_api("no event stream");
-            return Err(Failure::lasting(error));
-        }
-        self.read(response, started, events, tally, has_text).await
+        let idle = self.settings.idle_timeout;
+        let arriving = Events::new(&PEER, response, started, idle, self.max_tokens)?;
+        self.read(arriving, events, tally, has_text).await
     }
 
     fn headers(&self) -> Result<HeaderMap, Failure> {
@@ -217,7 +186,7 @@ impl Call<'_> {
         Ok(headers)
     }
 
-    async fn turned_away(&self, mut response: Response) -> Failure {
+    async fn turned_away(&self, response: Response) -> Failure {
         #[derive(Deserialize)]
         struct Envelope {
             error: ApiError,
@@ -225,13 +194,7 @@ impl Call<'_> {
         let status = response.status();
         let may_pass = retry::may_pass(status, response.headers());
         let retry_after = retry::wish(response.headers(), SystemTime::now());
-        let deadline = Instant::now() + bounded(self.settings.idle_timeout);
-        let mut body = Vec::new();
-        while body.len() < ERROR_BODY_BYTES
-            && let Ok(Ok(Some(bytes))) = timeout_at(deadline, response.chunk()).await
-        {
-            body.extend_from_slice(&bytes);
-        }
+        let body = read::body(response, self.settings.idle_timeout).await;
         let body = serde_json::from_slice::<Envelope>(&body).ok();
         let body = body.map(|body| body.error);
         let mut error = failure::status(status, body.as_ref(), self.prompt, self.key);
@@ -241,93 +204,59 @@ impl Call<'_> {
 
     async fn read(
         &self,
-        mut response: Response,
-        started: Instant,
+        mut arriving: Events,
         events: &EventSender,
         tally: &mut Tally,
         has_text: &mut bool,
     ) -> Result<Finish, Failure> {
-        let idle = bounded(self.settings.idle_timeout);
-        let most_bytes = self.max_tokens * STREAM_BYTES_A_TOKEN + STREAM_BYTES_BESIDES;
-        let mut bytes_read = 0;
-        let mut parser = SseParser::default();
-        let mut arrived = Vec::new();
         let mut answer = Answer::default();
         let mut extractor = self.prompt.extractor.clone();
         let mut stops = StopSequences::new(self.stop);
-        let mut progress = Instant::now();
         loop {
-            let deadline = (Instant::now() + idle)
-                .min(progress + idle * IDLE_LIMITS_WITHOUT_PROGRESS)
-                .min(started + ANSWER_LIMIT);
-            let bytes = match timeout_at(deadline, response.chunk()).await {
-                Ok(Ok(Some(bytes))) => bytes,
-                Ok(Ok(None) | Err(_)) => return Err(Failure::passing(failure::cut_off())),
-                Err(_) if Instant::now() >= started + ANSWER_LIMIT => {
-                    let error = failure::too_slow("no whole answer", ANSWER_LIMIT);
-                    return Err(Failure::lasting(error));
-                }
-                Err(_) => {
-                    let error = failure::too_slow("nothing more", progress.elapsed());
-                    return Err(Failure::lasting(error));
-                }
+            let Some(event) = arriving.next().await? else {
+                return Err(Failure::passing(cut_off(&PEER)));
             };
-            bytes_read += bytes.len();
-            if bytes_read > most_bytes {
-                let error = failure::not_the_api("it is far longer than asked for");
-                return Err(Failure::lasting(error));
+            let step = answer
+                .take(&event.data)
+                .map_err(|fault| failure::event(fault, self.prompt, self.key))?;
+            if answer.has_begun() {
+                tally.see(&step, &event.data, answer.counts);
+                events.count(usage(&answer, tally));
             }
-            parser
-                .push(&bytes, &mut arrived)
-                .map_err(|fault| Failure::lasting(failure::not_the_api(fault)))?;
-            for event in arrived.drain(..) {
-                let step = answer
-                    .take(&event.data)
-                    .map_err(|fault| failure::event(fault, self.prompt, self.key))?;
-                if answer.has_begun() {
-                    tally.see(&step, &event.data, answer.counts);
-                    events.count(usage(&answer, tally));
+            let ending = match step {
+                Step::Nothing => continue,
+                Step::Progress => {
+                    arriving.progressed();
+                    continue;
                 }
-                let ending = match step {
-                    Step::Nothing => continue,
-                    Step::Progress => {
-                        progress = Instant::now();
+                Step::Text(text) => {
+                    *has_text = true;
+                    let passed = stops.push(&extractor.push(&text));
+                    pass(events, passed.text).await?;
+                    arriving.progressed();
+                    if !passed.stopped {
                         continue;
                     }
-                    Step::Text(text) => {
-                        *has_text = true;
-                        let passed = stops.push(&extractor.push(&text));
-                        pass(events, passed.text).await?;
-                        progress = Instant::now();
-                        if !passed.stopped {
-                            continue;
-                        }
-                        Ending::Finished(FinishReason::Stop)
-                    }
-                    Step::End(ending) => ending,
-                };
-                let reason = match ending {
-                    Ending::Finished(reason) => reason,
-                    Ending::Refused(category) => {
-                        return Err(Failure::lasting(failure::refused(category.as_deref())));
-                    }
-                };
-                let passed = stops.push(&extractor.finish());
-                let rest = if passed.stopped {
-                    passed.text
-                } else {
-                    passed.text + &stops.finish()
-                };
-                pass(events, rest).await?;
-                return Ok(finish(reason, &answer, tally));
-            }
+                    Ending::Finished(FinishReason::Stop)
+                }
+                Step::End(ending) => ending,
+            };
+            let reason = match ending {
+                Ending::Finished(reason) => reason,
+                Ending::Refused(category) => {
+                    return Err(Failure::lasting(failure::refused(category.as_deref())));
+                }
+            };
+            let passed = stops.push(&extractor.finish());
+            let rest = if passed.stopped {
+                passed.text
+            } else {
+                passed.text + &stops.finish()
+            };
+            pass(events, rest).await?;
+            return Ok(finish(reason, &answer, tally));
         }
     }
-}
-
-/// A limit as configured, which may be longer than any clock goes.
-fn bounded(limit: Duration) -> Duration {
-    limit.min(ANSWER_LIMIT)
 }
 
 async fn pass(events: &EventSender, text: String) -> Result<(), Failure> {

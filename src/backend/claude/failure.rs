@@ -2,47 +2,17 @@
 //!
 //! No text of a server's gets into an error as it is: a server may repeat what it was sent.
 
-use std::time::Duration;
-
 use reqwest::StatusCode;
 
+use crate::backend::http::failure::{Failure, not_the_api};
 use crate::inference::{ErrorKind, GenerateError};
 use crate::prompt::chat::ChatPrompt;
 
+use super::PEER;
 use super::answer::{AnswerFault, ApiError};
 use super::models::NanoDollars;
 use super::spend::SpendFault;
 
-/// A failed try.
-#[derive(Debug)]
-pub struct Failure {
-    /// What to tell.
-    pub error: GenerateError,
-    /// Whether the same request may succeed later.
-    pub may_pass: bool,
-}
-
-impl Failure {
-    /// One that the next try may not meet.
-    pub fn passing(error: GenerateError) -> Self {
-        Self {
-            error,
-            may_pass: true,
-        }
-    }
-
-    /// One that every try meets.
-    pub fn lasting(error: GenerateError) -> Self {
-        Self {
-            error,
-            may_pass: false,
-        }
-    }
-}
-
-const TRY_AGAIN: &str = "Try again in a moment; https://status.claude.com tells of outages.";
-const CHECK_URL: &str =
-    "Check that `claude.base_url` (or ANTHROPIC_BASE_URL) leads to a server for the Messages API.";
 const CHECK_KEY: &str = "Set ANTHROPIC_API_KEY, or `claude.api_key_command` in your configuration, \
      to a key from https://platform.claude.com/settings/keys.";
 
@@ -61,80 +31,6 @@ pub fn malformed_key() -> GenerateError {
         ErrorKind::Unauthorized,
         "the key for Claude holds characters that no key has",
         CHECK_KEY,
-    )
-}
-
-/// The base URL cannot be used.
-pub fn bad_url() -> GenerateError {
-    GenerateError::new(
-        ErrorKind::Unavailable,
-        "the address of Claude is not an http or https URL",
-        CHECK_URL,
-    )
-}
-
-/// TLS cannot be set up.
-pub fn no_tls() -> GenerateError {
-    GenerateError::new(
-        ErrorKind::Unavailable,
-        "no secure connection can be made, since the system's certificates cannot be read",
-        "Install your system's CA certificates (the package `ca-certificates` on Linux).",
-    )
-}
-
-/// The server cannot be reached, or went away.
-pub fn connection(host: &str, error: reqwest::Error) -> GenerateError {
-    if error.is_timeout() {
-        return GenerateError::new(
-            ErrorKind::Timeout,
-            format!("no connection to {host} within `claude.connect_timeout`"),
-            "Check your network and proxy.",
-        );
-    }
-    let what = if error.is_connect() {
-        "cannot be reached"
-    } else {
-        "broke the connection"
-    };
-    // The URL may hold a password.
-    let error = error.without_url();
-    let mut cause: &dyn std::error::Error = &error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    GenerateError::new(
-        ErrorKind::Backend,
-        format!("{host} {what} ({cause})"),
-        "Check your network and proxy, then try again.",
-    )
-}
-
-/// A limit of time passed. `what` says without what.
-pub fn too_slow(what: &str, limit: Duration) -> GenerateError {
-    // A limit is a round number; what was measured is not.
-    let seconds = (limit.as_secs_f64() * 10.0).round() / 10.0;
-    GenerateError::new(
-        ErrorKind::Timeout,
-        format!("Claude sent {what} within {seconds} s"),
-        "Try again, or ask for less at once.",
-    )
-}
-
-/// The answer stopped before its end.
-pub fn cut_off() -> GenerateError {
-    GenerateError::new(
-        ErrorKind::Backend,
-        "Claude's answer broke off before its end",
-        TRY_AGAIN,
-    )
-}
-
-/// The server speaks something else.
-pub fn not_the_api(what: impl std::fmt::Display) -> GenerateError {
-    GenerateError::new(
-        ErrorKind::Backend,
-        format!("Claude's answer is not what the Messages API sends: {what}"),
-        CHECK_URL,
     )
 }
 
@@ -195,7 +91,7 @@ pub fn status(
     let kind = body.map_or("", |error| error.kind.as_str());
     let said = body.map_or_else(String::new, |error| quote(&error.message, prompt, key));
     if status.is_redirection() {
-        return not_the_api("a redirect");
+        return not_the_api(&PEER, "a redirect");
     }
     match status.as_u16() {
         401 => GenerateError::new(
@@ -233,7 +129,7 @@ pub fn status(
         }
         // An error that is not in the API's form comes from another server on the way.
         400..=499 if kind.is_empty() && !matches!(status.as_u16(), 408 | 409 | 429) => {
-            not_the_api(format_args!("status {}", status.as_u16()))
+            not_the_api(&PEER, format_args!("status {}", status.as_u16()))
         }
         400..=499 if !matches!(status.as_u16(), 408 | 409 | 429) => GenerateError::new(
             ErrorKind::InvalidRequest,
@@ -253,7 +149,7 @@ pub fn status(
             GenerateError::new(
                 ErrorKind::Backend,
                 format!("Claude failed with status {code} ({kind})"),
-                TRY_AGAIN,
+                PEER.try_again,
             )
         }
     }
@@ -262,7 +158,7 @@ pub fn status(
 /// An event of the stream that cannot be taken.
 pub fn event(fault: AnswerFault, prompt: &ChatPrompt, key: &str) -> Failure {
     let AnswerFault::Reported(error) = fault else {
-        return Failure::lasting(not_the_api(fault));
+        return Failure::lasting(not_the_api(&PEER, fault));
     };
     let code = match error.kind.as_str() {
         "overloaded_error" | "api_error" | "rate_limit_error" | "timeout_error" => {
@@ -287,14 +183,14 @@ fn by_type(kind: &str) -> GenerateError {
             "Wait a moment; https://platform.claude.com/settings/limits shows your limits.",
         ),
         "overloaded_error" => {
-            GenerateError::new(ErrorKind::Backend, "Claude is overloaded", TRY_AGAIN)
+            GenerateError::new(ErrorKind::Backend, "Claude is overloaded", PEER.try_again)
         }
         "timeout_error" => GenerateError::new(
             ErrorKind::Timeout,
             "Claude took too long by its own limits",
             "Try again, or ask for less at once.",
         ),
-        _ => GenerateError::new(ErrorKind::Backend, "Claude failed", TRY_AGAIN),
+        _ => GenerateError::new(ErrorKind::Backend, "Claude failed", PEER.try_again),
     }
 }
 
@@ -346,14 +242,6 @@ mod tests {
         assert_eq!(error.kind, kind, "{code}");
         assert!(error.message.contains(text), "{error}");
         assert!(error.to_string().ends_with('.'), "{error}");
-    }
-
-    #[test]
-    fn times_are_told_to_a_tenth_of_a_second() {
-        for (millis, told) in [(20_001, "within 20 s"), (1_260, "within 1.3 s")] {
-            let error = too_slow("nothing more", Duration::from_millis(millis));
-            assert!(error.message.ends_with(told), "{error}");
-        }
     }
 
     #[test]

@@ -1,20 +1,16 @@
 //! Claude over the Messages API: the one backend that leaves the machine by itself.
 //!
 //! A request is rendered ([`crate::prompt::chat`]), checked against the context and the day's spend
-//! cap, and sent; what comes back is parsed ([`sse`]), understood ([`answer`]) and passed on. All of
+//! cap, and sent; what comes back is parsed ([`super::http`]), understood ([`answer`]) and passed on. All of
 //! it follows the settings as they change.
 
 mod answer;
 mod call;
-mod client;
 mod failure;
 mod health;
 mod messages;
 mod models;
-mod retry;
 mod spend;
-mod sse;
-mod stop;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,8 +27,10 @@ use crate::inference::{
 };
 use crate::prompt::chat;
 
+use super::http::client::{self, Clients};
+use super::http::{self, Peer};
+
 use self::call::{Call, Tally};
-use self::client::Clients;
 use self::health::Access;
 use self::messages::{Body, Wanted};
 use self::models::NanoDollars;
@@ -41,6 +39,16 @@ use self::spend::{Ledger, SpendFault};
 /// Tokens that every Claude model takes, prompt and answer together. The current ones take five
 /// times as many; nobody waits for that much in an editor, and it would be dear.
 const CONTEXT_TOKENS: usize = 200_000;
+
+/// Claude, in words.
+const PEER: Peer = Peer {
+    name: "Claude",
+    group: "claude",
+    api: "the Messages API",
+    check_url: "Check that `claude.base_url` (or ANTHROPIC_BASE_URL) leads to a server for the \
+                Messages API.",
+    try_again: "Try again in a moment; https://status.claude.com tells of outages.",
+};
 
 /// See the module.
 pub struct ClaudeBackend {
@@ -148,7 +156,8 @@ impl Inner {
         let Some(key) = &settings.api_key else {
             return Err(failure::no_key());
         };
-        let url = client::messages_url(&settings.base_url).ok_or_else(failure::bad_url)?;
+        let url = client::url(&settings.base_url, &["v1", "messages"])
+            .ok_or_else(|| http::failure::bad_url(&PEER))?;
         let prompt = chat::render(&request.task)?;
         let (name, effort) = model_for(request, settings);
         let model = models::lookup(name);
@@ -176,18 +185,22 @@ impl Inner {
                 CONTEXT_TOKENS,
             ));
         }
-        let body = serde_json::to_vec(&body)
-            .map_err(|error| failure::not_the_api(format_args!("no request ({error})")))?;
+        let body = serde_json::to_vec(&body).map_err(|error| {
+            http::failure::not_the_api(&PEER, format_args!("no request ({error})"))
+        })?;
 
         let ready = async {
             let key = key.expose().await.map_err(|error| {
                 GenerateError::new(
                     crate::inference::ErrorKind::Unauthorized,
                     error.to_string(),
-                    error.next_step(),
+                    error.next_step("claude.api_key_command", "ANTHROPIC_API_KEY"),
                 )
             })?;
-            let client = self.clients.get(&url, settings.connect_timeout).await?;
+            let client = self
+                .clients
+                .get(&PEER, &url, settings.connect_timeout)
+                .await?;
             Ok::<_, GenerateError>((key, client))
         };
         let (key, client) = tokio::select! {

@@ -3,8 +3,10 @@
 mod archive;
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use anstyle::{AnsiColor, Style};
+use tokio::sync::watch;
 
 use super::args::{DoctorArgs, Globals};
 use super::edge::{self, Surroundings};
@@ -12,10 +14,11 @@ use super::exit::{Exit, Failure};
 use super::output::{self, styled};
 use super::{configuration, logging, model, runtime};
 use crate::backend::local::threads;
-use crate::config::Mode;
+use crate::backend::server::ServerBackend;
+use crate::config::{Mode, Settings};
 use crate::daemon::wire::DaemonStatus;
 use crate::daemon::{Build, client};
-use crate::doctor::{Check, DaemonSeen, Examination, Outcome, Report, Step};
+use crate::doctor::{Check, DaemonSeen, Examination, Outcome, Report, ServerSeen, Step};
 
 /// See the module.
 pub fn run(
@@ -45,6 +48,7 @@ pub fn run(
         embedded: settings.local.embedded,
         claude_key: layers.key_origin().map(|origin| origin.to_string()),
         claude_allowed: settings.mode != Mode::LocalOnly,
+        server: server_seen(&settings)?,
         daemon: daemon_seen(surroundings, settings.daemon.enabled),
     }
     .report();
@@ -68,6 +72,23 @@ pub fn run(
         Outcome::Failed => Exit::Failed,
         Outcome::Passed | Outcome::Warned | Outcome::Skipped => Exit::Done,
     })
+}
+
+fn server_seen(settings: &Settings) -> Result<ServerSeen, Failure> {
+    if settings.server.base_url.is_none() {
+        return Ok(ServerSeen::None);
+    }
+    if settings.mode != Mode::Auto {
+        return Ok(ServerSeen::NotAllowed);
+    }
+    let (_changes, settings) = watch::channel(Arc::new(settings.clone()));
+    let tried = runtime()?.block_on(async {
+        match ServerBackend::new(settings) {
+            Some(server) => ServerSeen::Tried(server.tried().await),
+            None => ServerSeen::None,
+        }
+    });
+    Ok(tried)
 }
 
 fn daemon_seen(surroundings: &Surroundings, enabled: bool) -> DaemonSeen {

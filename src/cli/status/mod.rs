@@ -16,7 +16,7 @@ use super::output::{self, styled};
 use crate::app::App;
 use crate::daemon::wire::DaemonStatus;
 use crate::daemon::{Build, client};
-use crate::inference::Health;
+use crate::inference::{BackendKind, Health};
 use crate::router::BackendStatus;
 
 /// How often `--watch` looks again: each look is a question to the daemon and a screenful.
@@ -86,6 +86,8 @@ struct Seen {
     daemon_trouble: Option<String>,
     daemon_enabled: bool,
     key: Option<String>,
+    server: Option<String>,
+    server_key: Option<String>,
     user_file: Option<std::path::PathBuf>,
     user_file_exists: bool,
     projects: Vec<String>,
@@ -117,6 +119,8 @@ impl Seen {
             daemon_trouble,
             daemon_enabled: settings.daemon.enabled,
             key: layers.key_origin().map(|origin| origin.to_string()),
+            server: settings.server.base_url.clone(),
+            server_key: layers.server_key_origin().map(|origin| origin.to_string()),
             user_file: surroundings.user_file(globals).map(|(file, _)| file),
             user_file_exists: layers.user.is_some(),
             projects: layers
@@ -144,6 +148,8 @@ impl Seen {
             "daemon": self.daemon,
             "daemon_problem": self.daemon_trouble,
             "claude_key": self.key,
+            "server": self.server,
+            "server_key": self.server_key,
             "user_file": self.user_file,
             "user_file_exists": self.user_file_exists,
             "project_files": self.projects,
@@ -160,7 +166,13 @@ impl Seen {
             styled(bold, &self.mode)
         );
         for backend in &self.backends {
-            let (colour, state) = described(&backend.health);
+            let (colour, state) = match (backend.kind, &backend.health) {
+                // There is nothing to load, and it is not asked to show how it is.
+                (BackendKind::Server, Health::Unloaded) => {
+                    (AnsiColor::Green.on_default(), "not asked yet".to_owned())
+                }
+                (_, health) => described(health),
+            };
             let name = format!("{} · {}", backend.kind, backend.model);
             let _ = write!(text, "  {name:<36} {}", styled(colour, &state));
             if backend.breaker != "closed" {
@@ -192,6 +204,11 @@ impl Seen {
             |origin| format!("from {origin}"),
         );
         let _ = writeln!(text, "Claude's key: {key}");
+        if let Some(server) = &self.server {
+            let key = self.server_key.as_ref();
+            let key = key.map_or_else(|| "no key".to_owned(), |from| format!("key from {from}"));
+            let _ = writeln!(text, "Inference server: {server}, {key}");
+        }
         let file = match &self.user_file {
             None => "nowhere: there is no home folder".to_owned(),
             Some(file) if self.user_file_exists => file.display().to_string(),

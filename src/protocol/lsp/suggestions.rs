@@ -246,6 +246,7 @@ impl Given {
 pub fn is_first_choice(attribution: &Attribution) -> bool {
     match attribution.reason {
         RouteReason::LocalHealthy
+        | RouteReason::ServerConfigured
         | RouteReason::HeavyEffort
         | RouteReason::DoesNotFitLocal
         | RouteReason::HeavyButLocalOnly

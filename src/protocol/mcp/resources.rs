@@ -66,16 +66,20 @@ pub(super) fn status(router: &Router) -> Status {
     }
 }
 
-/// Whether Claude may be called for anything.
+/// Whether Claude or an inference server may be called for anything.
 pub(super) fn may_leave_machine(router: &Router) -> bool {
-    let allowed = match router.settings().mode {
-        Mode::LocalOnly => false,
-        Mode::Auto | Mode::ClaudeOnly => true,
-    };
-    allowed
-        && router.status().iter().any(|backend| {
-            backend.kind == BackendKind::Claude && !matches!(backend.health, Health::Absent { .. })
-        })
+    let mode = router.settings().mode;
+    router.status().iter().any(|backend| {
+        let allowed = match backend.kind {
+            BackendKind::Claude => mode != Mode::LocalOnly,
+            BackendKind::Server => mode == Mode::Auto,
+            BackendKind::CoreMl
+            | BackendKind::Candle
+            | BackendKind::Embedded
+            | BackendKind::Scripted => false,
+        };
+        allowed && !matches!(backend.health, Health::Absent { .. })
+    })
 }
 
 /// The status for a model or a person: a line for each backend.

@@ -127,7 +127,7 @@ pub(super) struct Nothing {}
 pub(super) struct Answer {
     /// The answer itself.
     pub text: String,
-    /// The engine that answered. Only `claude` is outside this machine.
+    /// The engine that answered. `claude` and `server` count as outside this machine.
     pub backend: BackendKind,
     /// The model that answered.
     pub model: String,
@@ -206,9 +206,10 @@ pub(super) struct Status {
     pub version: &'static str,
     /// Which backends may answer.
     pub mode: Mode,
-    /// Whether text may leave this machine at all: Claude exists and the mode allows it.
+    /// Whether text may leave this machine at all: Claude or an inference server is configured, and the
+    /// mode allows it.
     pub may_leave_machine: bool,
-    /// The backends, the local one first.
+    /// The backends, the first choice for a light request first.
     pub backends: Vec<BackendState>,
     /// The newest route, absent before the first request. All of them: `tandem://decisions`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -20,6 +20,14 @@ const LOCALS: [LocalState; 7] = [
     LocalState::Failed,
     LocalState::BreakerOpen,
 ];
+const SERVERS: [ServerState; 6] = [
+    ServerState::None,
+    ServerState::Ready,
+    ServerState::DoesNotFit,
+    ServerState::AutomaticOff,
+    ServerState::Failed,
+    ServerState::BreakerOpen,
+];
 const CLAUDES: [ClaudeState; 4] = [
     ClaudeState::NoKey,
     ClaudeState::Ready,
@@ -47,6 +55,14 @@ fn disclosures() -> Vec<Disclosure> {
 
 /// Every situation there is.
 fn every(mut check: impl FnMut(&Situation, &Plan)) {
+    let mut count = 0;
+    for server in SERVERS {
+        count += with_server(server, &mut check);
+    }
+    assert_eq!(count, 6 * 3 * 3 * 2 * 2 * 3 * 7 * 2 * 4 * 11);
+}
+
+fn with_server(server: ServerState, check: &mut impl FnMut(&Situation, &Plan)) -> usize {
     let disclosures = disclosures();
     let mut count = 0;
     for mode in MODES {
@@ -67,6 +83,7 @@ fn every(mut check: impl FnMut(&Situation, &Plan)) {
                                             local,
                                             local_trouble: None,
                                             embedded,
+                                            server,
                                             claude,
                                             disclosure: disclosure.clone(),
                                         };
@@ -81,7 +98,7 @@ fn every(mut check: impl FnMut(&Situation, &Plan)) {
             }
         }
     }
-    assert_eq!(count, 3 * 3 * 2 * 2 * 3 * 7 * 2 * 4 * 11);
+    count
 }
 
 fn asked(plan: &Plan) -> Vec<Target> {
@@ -102,6 +119,45 @@ fn claude_is_asked_only_where_everything_allows_it() {
         let asks = asked(plan).contains(&Target::Claude);
         // Where it is allowed it is also somewhere in the plan: first or as what it falls back to.
         assert_eq!(asks, allowed, "{situation:?}");
+    });
+}
+
+#[test]
+fn the_server_is_asked_only_where_everything_allows_it() {
+    every(|situation, plan| {
+        let allowed = situation.mode == Mode::Auto
+            && situation.server == ServerState::Ready
+            && !matches!(situation.disclosure, Disclosure::Denied(_));
+        let asks = asked(plan).contains(&Target::Server);
+        assert_eq!(asks, allowed, "{situation:?}");
+    });
+}
+
+#[test]
+fn nothing_leaves_in_local_only() {
+    let mut seen = 0;
+    every(|situation, plan| {
+        if situation.mode == Mode::LocalOnly {
+            let leaves = |target: &Target| matches!(target, Target::Server | Target::Claude);
+            assert!(!asked(plan).iter().any(leaves), "{situation:?}");
+            seen += 1;
+        }
+    });
+    assert!(seen > 10_000, "{seen}");
+}
+
+#[test]
+fn who_has_no_server_is_routed_as_if_there_were_none_to_have() {
+    every(|situation, plan| {
+        let without = Situation {
+            server: ServerState::None,
+            ..situation.clone()
+        };
+        let others: Vec<_> = asked(plan)
+            .into_iter()
+            .filter(|target| *target != Target::Server)
+            .collect();
+        assert_eq!(asked(&super::plan(&without)), others, "{situation:?}");
     });
 }
 
@@ -152,15 +208,19 @@ fn nobody_is_asked_twice_and_whoever_comes_later_fell_back() {
 }
 
 #[test]
-fn heavy_requests_go_to_claude_first_and_light_ones_to_a_healthy_local_model() {
+fn heavy_requests_go_to_claude_first_and_light_ones_to_the_server_or_a_healthy_local_model() {
     every(|situation, plan| {
         let asked = asked(plan);
         let heavy = situation.effort == Effort::High || !situation.fits_local;
         if heavy && asked.contains(&Target::Claude) {
             assert_eq!(asked[0], Target::Claude, "{situation:?}");
         }
+        let server = asked.contains(&Target::Server);
+        if !heavy && server {
+            assert_eq!(asked[0], Target::Server, "{situation:?}");
+        }
         if !heavy && situation.local == LocalState::Healthy && asked.contains(&Target::Local) {
-            assert_eq!(asked[0], Target::Local, "{situation:?}");
+            assert_eq!(asked[usize::from(server)], Target::Local, "{situation:?}");
         }
     });
 }
@@ -224,13 +284,16 @@ fn what_was_examined_and_denied_is_never_cleared() {
             request: None,
             snippets: Vec::new(),
         };
-        let cleared = clear(situation, &clean, request("a"));
-        assert_eq!(
-            cleared.is_ok(),
-            situation.withheld().is_none(),
-            "{situation:?}"
-        );
-        assert!(clear(situation, &Evidence::unknown(), request("a")).is_err());
+        for (target, may) in [
+            (Target::Claude, situation.withheld().is_none()),
+            (Target::Server, situation.server_allowed()),
+            (Target::Local, false),
+            (Target::Embedded, false),
+        ] {
+            let cleared = clear(target, situation, &clean, request("a"));
+            assert_eq!(cleared.is_some(), may, "{target:?} {situation:?}");
+            assert!(clear(target, situation, &Evidence::unknown(), request("a")).is_none());
+        }
     });
 }
 
@@ -245,6 +308,7 @@ fn check(situation: &str, expected: &str) {
         local: LocalState::Healthy,
         local_trouble: None,
         embedded: true,
+        server: ServerState::None,
         claude: ClaudeState::Ready,
         disclosure: Disclosure::Allowed,
     };
@@ -265,6 +329,11 @@ fn check(situation: &str, expected: &str) {
             "failed" => one.local = LocalState::Failed,
             "held" => one.local = LocalState::BreakerOpen,
             "bare" => one.embedded = false,
+            "server" => one.server = ServerState::Ready,
+            "server-small" => one.server = ServerState::DoesNotFit,
+            "server-automatic-off" => one.server = ServerState::AutomaticOff,
+            "server-failed" => one.server = ServerState::Failed,
+            "server-held" => one.server = ServerState::BreakerOpen,
             "keyless" => one.claude = ClaudeState::NoKey,
             "spent" => one.claude = ClaudeState::CapReached,
             "claude-held" => one.claude = ClaudeState::BreakerOpen,
@@ -368,6 +437,63 @@ fn the_table_of_the_design() {
         (
             "chat healthy claude-only claude-held",
             "BackendFailed/Unavailable",
+        ),
+    ] {
+        check(situation, expected);
+    }
+}
+
+#[test]
+fn the_table_with_an_inference_server() {
+    for (situation, expected) in [
+        (
+            "complete healthy server",
+            "server, local, claude, embedded (ServerConfigured)",
+        ),
+        (
+            "complete loading server",
+            "server, claude, embedded, local (ServerConfigured)",
+        ),
+        (
+            "complete none server automatic",
+            "server, embedded (ServerConfigured)",
+        ),
+        ("chat none server keyless", "server (ServerConfigured)"),
+        (
+            "chat healthy deep server",
+            "claude, server, local (HeavyEffort)",
+        ),
+        (
+            "chat healthy deep server keyless",
+            "server, local (ServerConfigured)",
+        ),
+        (
+            "chat healthy long server keyless",
+            "server (ServerConfigured)",
+        ),
+        (
+            "complete healthy server-failed",
+            "local, claude, embedded (LocalHealthy)",
+        ),
+        (
+            "complete healthy server-automatic-off",
+            "local, claude, embedded (LocalHealthy)",
+        ),
+        (
+            "complete healthy server denied",
+            "local, embedded (LocalHealthy)",
+        ),
+        ("chat none server denied keyless", "Denied/Denied"),
+        ("chat none server-held keyless", "BackendFailed/Unavailable"),
+        ("chat none server-small keyless", "NoBackend/TooLong"),
+        (
+            "complete healthy server local-only",
+            "local, embedded (ModeLocalOnly)",
+        ),
+        ("chat none server local-only", "NoBackend/Unavailable"),
+        (
+            "complete healthy server claude-only",
+            "claude (ModeClaudeOnly)",
         ),
     ] {
         check(situation, expected);

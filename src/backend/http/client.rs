@@ -1,4 +1,4 @@
-//! Connections to Claude.
+//! Connections: to whom they may go, and what is never followed.
 
 use std::net::IpAddr;
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use reqwest::{Client, Url};
 
 use crate::inference::GenerateError;
 
-use super::failure;
+use super::{Peer, bounded, failure};
 
 const USER_AGENT: &str = concat!("tandem/", env!("CARGO_PKG_VERSION"));
 
@@ -29,11 +29,16 @@ impl Clients {
     ///
     /// # Errors
     /// When TLS is needed and the system's certificates cannot be read.
-    pub async fn get(&self, url: &Url, connect_timeout: Duration) -> Result<Client, GenerateError> {
+    pub async fn get(
+        &self,
+        peer: &Peer,
+        url: &Url,
+        connect_timeout: Duration,
+    ) -> Result<Client, GenerateError> {
         let way = Way {
             tls: url.scheme() == "https",
             this_machine: is_this_machine(url),
-            connect_timeout: connect_timeout.min(super::call::ANSWER_LIMIT),
+            connect_timeout: bounded(connect_timeout),
         };
         if let Some((kept, client)) = &*self.kept()
             && *kept == way
@@ -41,7 +46,10 @@ impl Clients {
             return Ok(client.clone());
         }
         if !way.tls && !way.this_machine {
-            tracing::warn!("the key for Claude is sent over an unencrypted connection");
+            tracing::warn!(
+                to = peer.group,
+                "text is sent over an unencrypted connection"
+            );
         }
         // Reads the system's certificates.
         let client = tokio::task::spawn_blocking(move || build(way))
@@ -78,16 +86,14 @@ fn build(way: Way) -> reqwest::Result<Client> {
     builder.build()
 }
 
-/// The address of the Messages API under `base`; `None` if that is no http or https URL.
-pub fn messages_url(base: &str) -> Option<Url> {
+/// The address of `path` under `base`; `None` if that is no http or https URL.
+#[must_use]
+pub fn url(base: &str, path: &[&str]) -> Option<Url> {
     let mut url = Url::parse(base.trim()).ok()?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return None;
     }
-    url.path_segments_mut()
-        .ok()?
-        .pop_if_empty()
-        .extend(["v1", "messages"]);
+    url.path_segments_mut().ok()?.pop_if_empty().extend(path);
     url.set_query(None);
     url.set_fragment(None);
     Some(url)
@@ -123,7 +129,7 @@ mod tests {
             ("localhost:8080", None),
             ("", None),
         ] {
-            let got = messages_url(base).map(String::from);
+            let got = url(base, &["v1", "messages"]).map(String::from);
             assert_eq!(got.as_deref(), expected, "{base:?}");
         }
     }

@@ -1,9 +1,13 @@
-//! When to try again, and how long to wait. Pure.
+//! When to try again, and how long to wait.
 
 use std::time::{Duration, SystemTime};
 
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
+use tokio::time::Instant;
+
+use super::bounded;
+use super::failure::Failure;
 
 /// The first pause is at most this, and so are its doublings at most [`LONGEST_PAUSE`]: what the
 /// official SDKs do.
@@ -68,6 +72,42 @@ pub fn pause(failures: u32, limit: Duration, random: f64) -> Duration {
         .saturating_mul(2u32.saturating_pow(failures.saturating_sub(1)))
         .min(LONGEST_PAUSE);
     longest.mul_f64(random.clamp(0.0, 1.0))
+}
+
+/// The pause before another try, or `None` where there is to be none: the failure is none that
+/// passes, the tries are spent, or the time that all have together would be over.
+#[must_use]
+pub fn another(failure: &Failure, failures: u32, limits: &Tries) -> Option<Duration> {
+    if !failure.may_pass || failures > limits.retries {
+        return None;
+    }
+    let wish = failure.error.retry_after;
+    let pause = wish.unwrap_or_else(|| pause(failures, limits.limit, rand::random()));
+    (Instant::now() + pause < limits.deadline).then_some(pause)
+}
+
+/// How often and how long a request may be tried.
+#[derive(Debug, Clone, Copy)]
+pub struct Tries {
+    /// Tries after the first.
+    pub retries: u32,
+    /// The time that all tries have together.
+    pub limit: Duration,
+    /// When that is over.
+    pub deadline: Instant,
+}
+
+impl Tries {
+    /// From now on.
+    #[must_use]
+    pub fn within(limit: Duration, retries: u32) -> Self {
+        let limit = bounded(limit);
+        Self {
+            retries,
+            limit,
+            deadline: Instant::now() + limit,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 //! Written here rather than taken from a crate: the ones there are wrap a whole HTTP client or
 //! buffer without bound, and what is needed is a page of code (WHATWG HTML, section 9.2.6).
 
-/// The longest line and the most data of one event, in bytes. The API's events are below a few
+use std::collections::VecDeque;
+
+/// The longest line and the most data of one event, in bytes. The servers' events are below a few
 /// kilobytes; this only keeps a server that lies from filling the memory.
 const LONGEST: usize = 1 << 20;
 
@@ -19,7 +21,7 @@ pub struct SseEvent {
 /// Why bytes are no event stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SseFault {
-    /// A line or an event is longer than any that the API sends.
+    /// A line or an event is longer than any that a sound server sends.
     #[error("an event is longer than {} bytes", LONGEST)]
     TooLong,
     /// The bytes are not UTF-8.
@@ -43,7 +45,11 @@ impl SseParser {
     ///
     /// # Errors
     /// [`SseFault`]; the stream is then of no further use.
-    pub fn push(&mut self, mut bytes: &[u8], events: &mut Vec<SseEvent>) -> Result<(), SseFault> {
+    pub fn push(
+        &mut self,
+        mut bytes: &[u8],
+        events: &mut VecDeque<SseEvent>,
+    ) -> Result<(), SseFault> {
         while let Some(first) = bytes.first() {
             if std::mem::take(&mut self.after_carriage_return) && *first == b'\n' {
                 bytes = &bytes[1..];
@@ -66,7 +72,7 @@ impl SseParser {
         Ok(())
     }
 
-    fn line(&mut self, line: &[u8], events: &mut Vec<SseEvent>) -> Result<(), SseFault> {
+    fn line(&mut self, line: &[u8], events: &mut VecDeque<SseEvent>) -> Result<(), SseFault> {
         let mut line = std::str::from_utf8(line).map_err(|_| SseFault::NotUtf8)?;
         if !std::mem::replace(&mut self.started, true) {
             line = line.strip_prefix('\u{feff}').unwrap_or(line);
@@ -75,7 +81,7 @@ impl SseParser {
             let name = std::mem::take(&mut self.name);
             let data = std::mem::take(&mut self.data);
             if std::mem::take(&mut self.has_data) {
-                events.push(SseEvent { name, data });
+                events.push_back(SseEvent { name, data });
             }
             return Ok(());
         }
@@ -108,7 +114,7 @@ mod tests {
 
     fn parse(pieces: &[&[u8]]) -> Result<Vec<(String, String)>, SseFault> {
         let mut parser = SseParser::default();
-        let mut events = Vec::new();
+        let mut events = VecDeque::new();
         for piece in pieces {
             parser.push(piece, &mut events)?;
         }
