@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod inference;
 pub mod model;
+pub mod next_edit;
 pub mod postprocess;
 pub mod prompt;
 pub mod protocol;

@@ -255,6 +255,7 @@ impl Settings {
         let completion = &mut self.completion;
         completion.enabled &= project.completion.enabled.is_none();
         completion.automatic &= project.completion.automatic.is_none();
+        completion.next_edit &= project.completion.next_edit.is_none();
         completion.languages_off = joined(
             project.completion.languages_off.clone(),
             std::mem::take(&mut completion.languages_off),

@@ -191,6 +191,9 @@ pub struct CompletionOptions {
     /// Whether they are offered while typing, without being invoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub automatic: Option<bool>,
+    /// Whether the next edit is proposed: a rename or a change that goes on elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_edit: Option<bool>,
     /// How long typing must rest before an automatic completion is computed. `auto` follows how you
     /// type and how fast the model answers: 20 to 500 ms.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -389,6 +392,7 @@ impl CompletionOptions {
         Self {
             enabled: self.enabled.or(lower.enabled),
             automatic: self.automatic.or(lower.automatic),
+            next_edit: self.next_edit.or(lower.next_edit),
             debounce: self.debounce.or(lower.debounce),
             ahead: self.ahead.or(lower.ahead),
             max_tokens: self.max_tokens.or(lower.max_tokens),

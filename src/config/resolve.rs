@@ -132,6 +132,7 @@ fn completion(options: CompletionOptions) -> CompletionSettings {
     CompletionSettings {
         enabled: options.enabled.unwrap_or(default.enabled),
         automatic: options.automatic.unwrap_or(default.automatic),
+        next_edit: options.next_edit.unwrap_or(default.next_edit),
         debounce: options.debounce.map_or(default.debounce, AutoSpan::get),
         ahead: options.ahead.unwrap_or(default.ahead),
         max_tokens: options.max_tokens.map_or(default.max_tokens, Count::get),
@@ -219,6 +220,7 @@ impl From<&Settings> for Options {
             completion: CompletionOptions {
                 enabled: Some(completion.enabled),
                 automatic: Some(completion.automatic),
+                next_edit: Some(completion.next_edit),
                 debounce: Some(completion.debounce.into()),
                 ahead: Some(completion.ahead),
                 max_tokens: Count::new(completion.max_tokens),

@@ -68,6 +68,9 @@ pub struct ProjectCompletionOptions {
     /// `false`: no completions while typing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub automatic: Option<Off>,
+    /// `false`: the next edit is not proposed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_edit: Option<Off>,
     /// Languages, by LSP identifier, in which nothing is offered, besides the user's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub languages_off: Vec<String>,

@@ -199,12 +199,18 @@ pub struct ServerSettings {
 }
 
 /// Code completion.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the user's own"
+)]
 #[derive(Debug, Clone, PartialEq)]
 pub struct CompletionSettings {
     /// Whether completions are offered at all.
     pub enabled: bool,
     /// Whether they are offered while typing, without being invoked.
     pub automatic: bool,
+    /// Whether the next edit is proposed.
+    pub next_edit: bool,
     /// How long typing must rest before an automatic completion is computed; `None` follows how the
     /// person types and how fast the model answers.
     pub debounce: Option<Duration>,
@@ -310,6 +316,7 @@ impl Default for CompletionSettings {
         Self {
             enabled: true,
             automatic: true,
+            next_edit: true,
             debounce: None,
             ahead: true,
             max_tokens: 64,

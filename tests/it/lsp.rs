@@ -8,6 +8,7 @@ mod ahead;
 mod bad_input;
 mod commit;
 mod completion;
+mod next_edit;
 mod odd_text;
 mod pace;
 mod session;

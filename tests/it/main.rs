@@ -17,6 +17,7 @@ mod engine;
 mod lsp;
 mod mcp;
 mod model;
+mod next_edit;
 mod postprocess;
 mod privacy;
 mod router;

@@ -10,6 +10,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("prompt", &["inference"]),
     ("postprocess", &["inference"]),
+    ("next_edit", &[]),
     ("model", &["config"]),
     // No backend and no model: what it hosts is given to it.
     ("daemon", &["inference", "config"]),
@@ -21,7 +22,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "protocol",
-        &["inference", "router", "config", "telemetry", "postprocess"],
+        &[
+            "inference",
+            "router",
+            "config",
+            "telemetry",
+            "postprocess",
+            "next_edit",
+        ],
     ),
 ];
 

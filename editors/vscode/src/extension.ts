@@ -88,6 +88,11 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
       server.execute('tandem.accepted', given).catch((error: unknown) => {
         log.debug(`not counted: ${String(error)}`);
       }),
+    // The same of an accepted next edit.
+    'tandem.acceptedEdit': (given) =>
+      server.execute('tandem.acceptedEdit', given).catch((error: unknown) => {
+        log.debug(`not counted: ${String(error)}`);
+      }),
     ...Object.fromEntries(
       ACTIONS.map((action) => [action, (given: unknown) => act(server, action, given)]),
     ),

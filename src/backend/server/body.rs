@@ -203,7 +203,7 @@ impl Wire {
             messages: system.into_iter().chain(turns).collect(),
             max_tokens,
             stream_options: USAGE,
-            chat_template_kwargs: (!thinks).then_some(TemplateArguments {
+            template_arguments: (!thinks).then_some(TemplateArguments {
                 enable_thinking: false,
             }),
             common: Common {
@@ -333,8 +333,11 @@ struct Chat {
     max_tokens: usize,
     stream_options: StreamOptions,
     /// For Qwen3 and its like, which would think before a light answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    chat_template_kwargs: Option<TemplateArguments>,
+    #[serde(
+        rename = "chat_template_kwargs",
+        skip_serializing_if = "Option::is_none"
+    )]
+    template_arguments: Option<TemplateArguments>,
     #[serde(flatten)]
     common: Common,
 }

@@ -253,12 +253,11 @@ impl Inner {
         loop {
             let known = {
                 let mut known = self.known.lock().await;
-                match &*known {
-                    Some(known) => Arc::clone(known),
-                    None => {
-                        let found = discover(&line(), &models_url, &place(&["infill"])?).await?;
-                        Arc::clone(known.insert(Arc::new(found)))
-                    }
+                if let Some(known) = &*known {
+                    Arc::clone(known)
+                } else {
+                    let found = discover(&line(), &models_url, &place(&["infill"])?).await?;
+                    Arc::clone(known.insert(Arc::new(found)))
                 }
             };
             events.name_model(answer::shown(&known.model));

@@ -156,7 +156,8 @@ pub fn list(server: &Server, params: &CodeActionParams) -> Vec<CodeActionOrComma
 }
 
 /// A kind is wanted if one in `only` is it or holds it: `refactor` holds `refactor.rewrite`.
-fn wanted(kind: &CodeActionKind, only: Option<&[CodeActionKind]>) -> bool {
+#[must_use]
+pub fn wanted(kind: &CodeActionKind, only: Option<&[CodeActionKind]>) -> bool {
     only.is_none_or(|only| {
         only.iter().any(|only| {
             let rest = kind.as_str().strip_prefix(only.as_str());

@@ -13,6 +13,7 @@ use tower_lsp::{ExitedError, LspService};
 use tower_service::Service;
 
 use super::capabilities::Capabilities;
+use super::next_edit;
 use super::server::{Handlers, Server};
 
 /// tower-lsp's service, made to keep the protocol. Calls are in wire order, and the transport polls
@@ -27,7 +28,12 @@ impl Adaptor {
     #[must_use]
     pub fn new(server: Arc<Server>) -> Self {
         let handlers = Handlers(Arc::clone(&server));
-        let (inner, _socket) = LspService::build(|_| handlers)
+        let mut service = LspService::build(|_| handlers);
+        for method in next_edit::METHODS {
+            service = service.custom_method(method, Handlers::inline_edit);
+        }
+        let (inner, _socket) = service
+            .custom_method("textDocument/didShowInlineEdit", Handlers::did_show_edit)
             .custom_method("textDocument/inlineCompletion", Handlers::inline_completion)
             .custom_method("textDocument/didShowCompletion", Handlers::did_show)
             .custom_method(

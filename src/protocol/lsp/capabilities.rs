@@ -1,6 +1,6 @@
 //! What the client can do, resolved once; and what we say we can.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower_lsp::lsp_types::{
     CodeActionKind, CodeActionOptions, CodeActionProviderCapability, CompletionOptions,
     ExecuteCommandOptions, OneOf, ServerCapabilities, TextDocumentSyncCapability,
@@ -9,6 +9,7 @@ use tower_lsp::lsp_types::{
 };
 
 use super::commands;
+use super::next_edit;
 use super::position::Encoding;
 
 /// The client's capabilities, as far as they matter here.
@@ -129,6 +130,8 @@ impl Capabilities {
                 }),
                 file_operations: None,
             }),
+            // LSP has no such request yet. This is how a client of ours knows that it is answered.
+            experimental: Some(json!({ "inlineEdit": { "methods": next_edit::METHODS } })),
             ..ServerCapabilities::default()
         }
     }

@@ -16,6 +16,7 @@ use super::actions::{Kind, Target};
 use super::commit::{self, COMMIT_MESSAGE};
 use super::edit::{self, Proposal, Trouble};
 use super::explain;
+use super::next_edit;
 use super::server::Server;
 
 const PAUSE: &str = "tandem.pause";
@@ -35,8 +36,10 @@ const REWRITES: [&str; 4] = [
 /// The commands that a client may send.
 #[must_use]
 pub fn all() -> Vec<String> {
+    let edits = [next_edit::ACCEPTED, next_edit::REJECTED];
     [ACCEPTED, PAUSE, RESUME, STATUS, DECISIONS, COMMIT_MESSAGE]
         .into_iter()
+        .chain(edits)
         .chain(Kind::ALL.map(Kind::command))
         .map(str::to_owned)
         .collect()
@@ -52,6 +55,10 @@ pub async fn execute(server: &Server, params: ExecuteCommandParams) -> Result<Op
         ACCEPTED => {
             let known = server.acceptance.accepted(&params.arguments);
             Ok(Some(json!({ "known": known })))
+        }
+        next_edit::ACCEPTED | next_edit::REJECTED => {
+            let accepted = params.command == next_edit::ACCEPTED;
+            Ok(Some(next_edit::judge(server, &params.arguments, accepted)))
         }
         PAUSE | RESUME => {
             // What comes after the pause is to be new.

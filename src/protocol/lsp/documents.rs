@@ -12,6 +12,8 @@ use tower_lsp::lsp_types::{
     TextDocumentContentChangeEvent, Url,
 };
 
+use crate::next_edit::{Change, Edits, Proposal};
+
 use super::position::{self, Encoding};
 
 /// Documents larger than this, in bytes, are kept in step and not served: nobody writes them by
@@ -27,6 +29,8 @@ struct Inner {
     open: HashMap<Url, Document>,
     /// Counts openings and changes over all documents, to tell which was touched last.
     clock: u64,
+    /// What the user edited lately.
+    edits: Edits,
 }
 
 #[derive(Debug)]
@@ -154,14 +158,13 @@ impl Documents {
             why,
         };
         let mut inner = self.lock();
-        inner.clock += 1;
-        let clock = inner.clock;
+        let Inner { open, clock, edits } = &mut *inner;
+        *clock += 1;
+        let clock = *clock;
         let changed: DidChangeTextDocumentParams = match serde_json::from_value(params) {
             Ok(changed) => changed,
             Err(error) => {
-                let document = Url::parse(&name)
-                    .ok()
-                    .and_then(|uri| inner.open.get_mut(&uri));
+                let document = Url::parse(&name).ok().and_then(|uri| open.get_mut(&uri));
                 if let Some(document) = document {
                     document.snapshot.state = State::OutOfStep(error.to_string());
                     document.snapshot.revision = clock;
@@ -169,7 +172,7 @@ impl Documents {
                 return Err(refused(error.to_string()));
             }
         };
-        let Some(document) = inner.open.get_mut(&changed.text_document.uri) else {
+        let Some(document) = open.get_mut(&changed.text_document.uri) else {
             // There is nothing to lose, and nothing that telling it at every keystroke would mend.
             tracing::warn!(uri = name, "a document changes that is not open");
             return Ok(());
@@ -190,7 +193,16 @@ impl Documents {
         document.shrunk =
             !changed.content_changes.is_empty() && changed.content_changes.iter().all(shrinks);
         match apply(&document.text, &changed.content_changes, encoding) {
-            Ok((text, last_change)) => {
+            Ok((text, last_change, applied)) => {
+                let mut before = &document.text;
+                for (change, after) in changed.content_changes.iter().zip(&applied) {
+                    // A document that is healed was not edited.
+                    if document.state == State::Good {
+                        let change = change_of(before, change, after);
+                        edits.change(document.uri.as_str(), &change);
+                    }
+                    before = &after.text;
+                }
                 document.state = good_or_too_large(&text);
                 document.text = text;
                 document.last_change = last_change;
@@ -211,8 +223,26 @@ impl Documents {
     pub fn close(&self, params: Value) -> Result<Url, serde_json::Error> {
         let closed: DidCloseTextDocumentParams = serde_json::from_value(params)?;
         let uri = closed.text_document.uri;
-        self.lock().open.remove(&uri);
+        let mut inner = self.lock();
+        inner.open.remove(&uri);
+        inner.edits.close(uri.as_str());
         Ok(uri)
+    }
+
+    /// What the user edited lately, in all documents.
+    #[must_use]
+    pub fn edits(&self) -> Edits {
+        self.lock().edits.clone()
+    }
+
+    /// The user took a proposed edit, or did not want it.
+    pub fn judge_edit(&self, proposal: &Proposal, accepted: bool) {
+        let edits = &mut self.lock().edits;
+        if accepted {
+            edits.accept(proposal);
+        } else {
+            edits.reject(proposal);
+        }
     }
 
     /// A document as it is now.
@@ -271,29 +301,62 @@ fn good_or_too_large(text: &Rope) -> State {
     }
 }
 
-/// The text after `changes`, which LSP applies one after another, and where the last one ended.
+/// What a part of a change did.
+struct Applied {
+    /// The text after it.
+    text: Rope,
+    /// The characters that it replaced; `None` for the whole text.
+    replaced: Option<std::ops::Range<usize>>,
+}
+
+/// The text after `changes`, which LSP applies one after another, where the last one ended, and what
+/// each did.
 fn apply(
     text: &Rope,
     changes: &[TextDocumentContentChangeEvent],
     encoding: Encoding,
-) -> Result<(Rope, usize), position::PositionError> {
+) -> Result<(Rope, usize, Vec<Applied>), position::PositionError> {
     let mut text = text.clone();
     let mut last_change = 0;
+    let mut applied = Vec::with_capacity(changes.len());
     for change in changes {
-        match change.range {
+        let replaced = match change.range {
             None => {
                 text = Rope::from_str(&change.text);
                 last_change = 0;
+                None
             }
             Some(range) => {
                 let range = position::to_chars(&text, range, encoding)?;
                 text.remove(range.clone());
                 text.insert(range.start, &change.text);
                 last_change = range.start;
+                Some(range)
             }
-        }
+        };
+        // Ropes share what they have in common.
+        applied.push(Applied {
+            text: text.clone(),
+            replaced,
+        });
     }
-    Ok((text, last_change))
+    Ok((text, last_change, applied))
+}
+
+fn change_of<'a>(
+    before: &'a Rope,
+    change: &TextDocumentContentChangeEvent,
+    after: &'a Applied,
+) -> Change<'a> {
+    match &after.replaced {
+        None => Change::between(before, &after.text),
+        Some(replaced) => Change {
+            before,
+            replaced: replaced.clone(),
+            after: &after.text,
+            inserted: change.text.chars().count(),
+        },
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ropey::Rope;
 use tower_lsp::lsp_types::{
-    DocumentChanges, OneOf, OptionalVersionedTextDocumentIdentifier, ProgressToken,
+    self, DocumentChanges, OneOf, OptionalVersionedTextDocumentIdentifier, ProgressToken,
     TextDocumentEdit, TextEdit, WorkspaceEdit,
 };
 
@@ -341,32 +341,37 @@ impl Proposal {
     /// As the client takes it: for this version of the document alone, where it can say so.
     #[must_use]
     pub fn workspace_edit(&self, server: &Server) -> WorkspaceEdit {
-        let capabilities = server.capabilities();
-        let position =
-            |index| position::to_position(&self.document.text, index, capabilities.encoding);
-        let edit = TextEdit {
-            range: tower_lsp::lsp_types::Range::new(
-                position(self.range.start),
-                position(self.range.end),
-            ),
-            new_text: self.new_text.clone(),
+        let encoding = server.capabilities().encoding;
+        let position = |index| position::to_position(&self.document.text, index, encoding);
+        let range = lsp_types::Range::new(position(self.range.start), position(self.range.end));
+        workspace_edit(server, &self.document, range, self.new_text.clone())
+    }
+}
+
+/// One edit of one document, for the version that we know where the client knows versions.
+#[must_use]
+pub fn workspace_edit(
+    server: &Server,
+    document: &Snapshot,
+    range: lsp_types::Range,
+    new_text: String,
+) -> WorkspaceEdit {
+    let edit = TextEdit { range, new_text };
+    let uri = document.uri.clone();
+    if server.capabilities().versioned_edits {
+        let edit = TextDocumentEdit {
+            text_document: OptionalVersionedTextDocumentIdentifier {
+                uri,
+                version: Some(document.version),
+            },
+            edits: vec![OneOf::Left(edit)],
         };
-        let uri = self.document.uri.clone();
-        if capabilities.versioned_edits {
-            let edit = TextDocumentEdit {
-                text_document: OptionalVersionedTextDocumentIdentifier {
-                    uri,
-                    version: Some(self.document.version),
-                },
-                edits: vec![OneOf::Left(edit)],
-            };
-            WorkspaceEdit {
-                document_changes: Some(DocumentChanges::Edits(vec![edit])),
-                ..WorkspaceEdit::default()
-            }
-        } else {
-            WorkspaceEdit::new(HashMap::from([(uri, vec![edit])]))
+        WorkspaceEdit {
+            document_changes: Some(DocumentChanges::Edits(vec![edit])),
+            ..WorkspaceEdit::default()
         }
+    } else {
+        WorkspaceEdit::new(HashMap::from([(uri, vec![edit])]))
     }
 }
 

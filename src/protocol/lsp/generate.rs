@@ -411,7 +411,8 @@ impl Cursor {
 }
 
 impl PathsOff {
-    fn matches(&self, globs: &[String], path: &Path) -> bool {
+    /// Whether a path is switched off by one of `globs`.
+    pub fn matches(&self, globs: &[String], path: &Path) -> bool {
         if globs.is_empty() {
             return false;
         }

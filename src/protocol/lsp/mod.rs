@@ -20,6 +20,7 @@ mod framing;
 mod generate;
 mod inline;
 mod message;
+mod next_edit;
 mod pace;
 mod position;
 mod progress;

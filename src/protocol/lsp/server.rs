@@ -22,6 +22,7 @@ use super::client::Client;
 use super::documents::Documents;
 use super::generate::PathsOff;
 use super::inline::{InlineCompletionList, InlineCompletionParams};
+use super::next_edit::{self, InlineEditList, InlineEditParams, Offers};
 use super::pace::Pace;
 use super::related::Related;
 use super::status::{Status, StatusReport};
@@ -40,6 +41,8 @@ pub struct Server {
     pub status: Status,
     /// What became of the suggestions.
     pub acceptance: Acceptance,
+    /// The next edits that were offered.
+    pub next_edits: Offers,
     /// The suggestions that may still hold.
     pub suggestions: Suggestions,
     /// What is computed before it is asked for.
@@ -87,6 +90,7 @@ impl Server {
             client,
             documents: Documents::default(),
             acceptance: Acceptance::default(),
+            next_edits: Offers::default(),
             suggestions: Suggestions::default(),
             ahead: Ahead::default(),
             pace: Pace::default(),
@@ -227,7 +231,12 @@ impl LanguageServer for Handlers {
     }
 
     async fn code_action(&self, params: CodeActionParams) -> Result<Option<CodeActionResponse>> {
-        Ok(Some(actions::list(&self.0, &params)))
+        // Without a wait before it: both are for the documents as they are now.
+        let mut actions = actions::list(&self.0, &params);
+        if let Some(next) = next_edit::action(&self.0, &params).await {
+            actions.insert(0, next);
+        }
+        Ok(Some(actions))
     }
 
     async fn code_action_resolve(&self, action: CodeAction) -> Result<CodeAction> {
@@ -263,6 +272,16 @@ impl Handlers {
         params: InlineCompletionParams,
     ) -> Result<InlineCompletionList> {
         Ok(inline::inline_completion(&self.0, params).await)
+    }
+
+    /// [`next_edit::METHODS`].
+    pub async fn inline_edit(&self, params: InlineEditParams) -> Result<InlineEditList> {
+        Ok(next_edit::inline_edit(&self.0, params).await)
+    }
+
+    /// `textDocument/didShowInlineEdit`.
+    pub async fn did_show_edit(&self, params: ShownParams) {
+        next_edit::shown(&params);
     }
 
     /// `textDocument/didShowCompletion`.

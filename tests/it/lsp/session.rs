@@ -37,6 +37,8 @@ async fn the_handshake_says_what_there_is() {
     assert_eq!(capabilities["codeActionProvider"]["resolveProvider"], true);
     let commands = capabilities["executeCommandProvider"]["commands"].as_array();
     assert!(commands.unwrap().contains(&json!("tandem.accepted")));
+    let methods = &capabilities["experimental"]["inlineEdit"]["methods"];
+    assert_eq!(methods[0], "tandem/inlineEdit");
     assert_eq!(result["serverInfo"]["name"], "tandem");
     assert_eq!(
         lsp.call("initialize", json!({"capabilities": {}})).await,
