@@ -64,11 +64,11 @@ impl Kernels {
     /// Those that this processor has, best first, portable last; whether they work is another matter.
     #[must_use]
     pub fn present() -> Vec<Self> {
-        let mut present = Vec::new();
         #[cfg(target_arch = "x86_64")]
-        present.extend(crate::avx2::kernels());
-        present.push(Self::portable());
-        present
+        let wider = crate::avx2::kernels();
+        #[cfg(not(target_arch = "x86_64"))]
+        let wider = None;
+        wider.into_iter().chain([Self::portable()]).collect()
     }
 
     /// The best that agree with the portable ones on this machine, and what was found wrong with
