@@ -108,6 +108,13 @@ async def test_two_editors_and_a_host_complete_from_one_loaded_model(tandem, sha
     node.kill()
     await node.wait()
     subprocess.run(["kill", "-9", str(status["pid"])], check=True)
+    # What was suggested for the same text would be answered without a daemon.
+    editor.text_document_did_change(
+        lsp.DidChangeTextDocumentParams(
+            lsp.VersionedTextDocumentIdentifier(2, file.as_uri()),
+            [lsp.TextDocumentContentChangeWholeDocument(PREFIX.replace("= 0", "= 1"))],
+        )
+    )
     params = lsp.InlineCompletionParams(
         lsp.InlineCompletionContext(lsp.InlineCompletionTriggerKind.Invoked),
         lsp.TextDocumentIdentifier(file.as_uri()),
@@ -115,7 +122,7 @@ async def test_two_editors_and_a_host_complete_from_one_loaded_model(tandem, sha
     )
     result = await within(editor.text_document_inline_completion_async(params))
     again = [item.insert_text for item in getattr(result, "items", result)]
-    assert again == in_python
+    assert again and again[0].startswith("        result += ")
     assert daemon(tandem, shared)["pid"] != status["pid"]
     await within(editor.shutdown_session())
 
