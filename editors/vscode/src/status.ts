@@ -38,6 +38,7 @@ const CHOSEN: ReadonlySet<string> = new Set(['paused', 'disabled']);
 /** The server's reasons, for people. */
 const REASONS: Readonly<Record<string, string>> = {
   'local-healthy': 'a light request, and the local model is healthy',
+  'server-configured': 'your inference server is configured',
   'heavy-effort': 'a heavy request',
   'does-not-fit-local': 'the request does not fit the local model',
   'heavy-but-local-only': 'a heavy request that must stay on this machine',

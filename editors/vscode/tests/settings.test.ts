@@ -33,7 +33,10 @@ test('a workspace cannot say what would loosen what the user said', () => {
     assert.ok(!workspace.includes(name), name);
   }
   const groups = new Set(workspace.map((name) => name.split('.')[1]));
-  assert.deepEqual([...groups].sort(), ['completion', 'privacy']);
+  assert.deepEqual([...groups].sort(), ['completion', 'privacy', 'server']);
+  // Of an inference server it can only say that typing does not reach it.
+  const ofServer = workspace.filter((name) => name.startsWith('tandem.server.'));
+  assert.deepEqual(ofServer, ['tandem.server.automatic_completions']);
   // Whatever the model, the address or the money of Claude's is.
   assert.ok(!workspace.some((name) => name.startsWith('tandem.claude.')));
 });
@@ -49,6 +52,7 @@ test('an untrusted workspace can only take away', () => {
     'tandem.privacy.allow_git_ignored',
     'tandem.privacy.allow_secrets',
     'tandem.privacy.deny',
+    'tandem.server.automatic_completions',
   ]);
 });
 
