@@ -210,14 +210,18 @@ fn plan<R: Read + Seek>(
         return Ok(Err(None));
     }
     let why = match (arithmetic, Plan::new(gguf, config)) {
-        (Arithmetic::Portable, Ok(plan)) => return Ok(Ok(plan.portable())),
-        (Arithmetic::Rounded, Ok(plan)) => return Ok(Ok(plan.rounded())),
         // What it computes in float32 is exact with candle, down to keys and values.
         (Arithmetic::Auto, Ok(plan)) if plan.is_exact() => return Ok(Err(None)),
-        (Arithmetic::Auto, Ok(plan)) if plan.is_portable() => {
+        (Arithmetic::Auto, Ok(plan)) => {
+            let plan = plan.proven();
+            if !plan.is_portable() {
+                return Ok(Ok(plan));
+            }
             "no kernels of ours are for this processor".to_owned()
         }
-        (_, Ok(plan)) => return Ok(Ok(plan)),
+        (Arithmetic::Portable, Ok(plan)) => return Ok(Ok(plan)),
+        (Arithmetic::Rounded, Ok(plan)) => return Ok(Ok(plan.rounded().proven())),
+        (_, Ok(plan)) => return Ok(Ok(plan.proven())),
         (Arithmetic::Auto, Err(why)) => why,
         (_, Err(why)) => return Err(LoadError::unsupported(gguf.file(), why)),
     };

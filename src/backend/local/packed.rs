@@ -40,15 +40,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Looks whether the model in `gguf` can be computed by kernels that this processor has.
+    /// Looks whether the model in `gguf` can be computed at all: by the kernels that define the result,
+    /// which are slow.
     ///
     /// # Errors
     /// Why not, as half a sentence.
     pub fn new<R: Read + Seek>(gguf: &Gguf<R>, config: &ModelConfig) -> Result<Self, String> {
-        let (kernels, rejected) = Kernels::best();
-        for wrong in &rejected {
-            tracing::warn!(wrong, "kernels that do not prove themselves are not used");
-        }
         if !dimensions(config).fit() {
             return Err("a width is no multiple of 32".to_owned());
         }
@@ -61,22 +58,26 @@ impl Plan {
                 return Err(format!("the tensor {name} is {kind}"));
             }
         }
-        Ok(Self { kernels, exact })
+        Ok(Self {
+            kernels: Kernels::portable(),
+            exact,
+        })
+    }
+
+    /// The same by the best kernels of this processor that prove themselves.
+    #[must_use]
+    pub fn proven(self) -> Self {
+        let (kernels, rejected) = Kernels::best();
+        for wrong in &rejected {
+            tracing::warn!(wrong, "kernels that do not prove themselves are not used");
+        }
+        Self { kernels, ..self }
     }
 
     /// Whether only the slow kernels, which every processor has, are left.
     #[must_use]
     pub fn is_portable(&self) -> bool {
         self.kernels.name == Kernels::portable().name
-    }
-
-    /// The same by the kernels that define the result.
-    #[must_use]
-    pub fn portable(self) -> Self {
-        Self {
-            kernels: Kernels::portable(),
-            ..self
-        }
     }
 
     /// The same on the file's codes, however small the model. Files of float32 have none.
@@ -149,12 +150,6 @@ impl PackedQwen {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.model.threads()
-    }
-
-    /// Bytes of its matrices.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.model.weights().bytes()
     }
 }
 

@@ -101,20 +101,6 @@ pub struct Weights {
     pub head: Option<Matrix>,
 }
 
-impl Weights {
-    /// Bytes of all matrices.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        let of = |layer: &Layer| {
-            let projections = [&layer.query, &layer.key, &layer.value].map(|p| p.weight.bytes());
-            let others = [&layer.output, &layer.gate, &layer.up, &layer.down].map(Matrix::bytes);
-            projections.iter().chain(&others).sum::<usize>()
-        };
-        let head = self.head.as_ref().map_or(0, Matrix::bytes);
-        self.embedding.bytes() + head + self.layers.iter().map(of).sum::<usize>()
-    }
-}
-
 /// A model, ready to compute.
 #[derive(Debug)]
 pub struct Model {
@@ -172,12 +158,6 @@ impl Model {
             weights,
             turns: Turns::default(),
         }
-    }
-
-    /// Its weights.
-    #[must_use]
-    pub fn weights(&self) -> &Weights {
-        &self.weights
     }
 
     /// What computes it.

@@ -97,7 +97,7 @@ pub enum NoEdit {
     DocumentChanged,
     /// The document has no such position.
     PositionInvalid,
-    /// NoEdit is likely enough.
+    /// Nothing is likely enough.
     NothingLikely,
 }
 
