@@ -21,12 +21,16 @@ for name, call in pairs({
   })
 end
 
+vim.keymap.set({ 'n', 'i' }, '<Plug>(tandem-next)', "<Cmd>lua require('tandem').next()<CR>", {
+  desc = 'Tandem: the next edit',
+})
+
 vim.api.nvim_create_user_command('Tandem', function(command)
   require('tandem.commands').run(command)
 end, {
   nargs = '*',
   range = true,
-  desc = 'Tandem: status, pause, resume, doctor, log, restart, explain, rewrite',
+  desc = 'Tandem: status, pause, resume, doctor, log, restart, next, explain, rewrite',
   complete = function(...)
     return require('tandem.commands').complete(...)
   end,

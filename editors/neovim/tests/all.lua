@@ -44,7 +44,7 @@ local function test(name, options, body)
   end
 end
 
-for _, file in ipairs({ 'ghost_test', 'life_test' }) do
+for _, file in ipairs({ 'ghost_test', 'life_test', 'next_test' }) do
   require(file)(test)
 end
 

@@ -109,6 +109,15 @@ end
 ---@type table<string, fun(command: table, rest: string[])>
 local commands = {}
 
+function commands.next(_, rest)
+  local following = require('tandem.next')
+  if rest[1] == 'skip' then
+    following.skip()
+  else
+    following.go()
+  end
+end
+
 function commands.status()
   local client = client_here()
   if not client then
@@ -224,6 +233,8 @@ function M.complete(lead, line)
   local names = vim.tbl_keys(commands)
   if before:match('^log%s') then
     names = { 'daemon' }
+  elseif before:match('^next%s') then
+    names = { 'skip' }
   elseif before:match('^%S+%s') then
     names = {}
   end

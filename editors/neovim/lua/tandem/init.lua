@@ -44,6 +44,7 @@ end
 --- Starts Tandem, unless the options say that it waits for `:Tandem restart`.
 function M.start()
   M.draw()
+  require('tandem.next').enable()
   if options.now.autostart then
     server.start()
   end
@@ -60,10 +61,16 @@ function M.accept(part)
   return drawer().accept(part)
 end
 
---- Takes back the suggestion at the cursor.
----@return boolean whether there was one
+--- Takes back the suggestion at the cursor, and the next edit that is shown.
+---@return boolean whether there was one of them
 function M.dismiss()
-  return drawer().dismiss()
+  local edit = require('tandem.next').dismiss()
+  return drawer().dismiss() or edit
+end
+
+--- Shows the next edit and goes there; makes it where it is shown, and shows the one after it.
+function M.next()
+  require('tandem.next').go()
 end
 
 --- Who answers in the current buffer and in what state they are, in a few words; empty where Tandem

@@ -21,6 +21,7 @@ pub const FILES: &[Embedded] = embedded![
     "lua/tandem/health.lua",
     "lua/tandem/init.lua",
     "lua/tandem/native.lua",
+    "lua/tandem/next.lua",
     "lua/tandem/options.lua",
     "lua/tandem/say.lua",
     "lua/tandem/server.lua",
