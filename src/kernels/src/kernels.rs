@@ -66,7 +66,12 @@ impl Kernels {
     pub fn present() -> Vec<Self> {
         #[cfg(target_arch = "x86_64")]
         let wider = crate::avx2::kernels();
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        let wider = crate::neon::kernels();
+        #[cfg(not(any(
+            target_arch = "x86_64",
+            all(target_arch = "aarch64", target_endian = "little")
+        )))]
         let wider = None;
         wider.into_iter().chain([Self::portable()]).collect()
     }

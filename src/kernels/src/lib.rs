@@ -19,6 +19,8 @@ pub mod kernels;
 pub mod lanes;
 pub mod matrix;
 pub mod model;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
 mod pool;
 mod portable;
 mod step;
