@@ -10,6 +10,7 @@ import { doctor } from './doctor';
 import { Key } from './key';
 import { McpServer } from './mcp';
 import { Messages } from './messages';
+import { NextEdit } from './nextEdit';
 import { Pages } from './pages';
 import { page, type Decision } from './routes';
 import { Server } from './server';
@@ -48,6 +49,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
   });
   running = server;
   const mcp = new McpServer(server, key, settings);
+  const nextEdit = new NextEdit(server);
 
   const restart = async () => {
     messages.forget();
@@ -82,6 +84,11 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
       ),
     'tandem.setApiKey': () => key.ask(),
     'tandem.removeApiKey': () => key.remove(),
+    'tandem.nextEdit': () => nextEdit.go(),
+    'tandem.skipNextEdit': () => nextEdit.skip(),
+    'tandem.hideNextEdit': () => {
+      nextEdit.hide();
+    },
     'tandem.commitMessage': (given) => writeCommitMessage(server, given),
     // What an accepted suggestion runs. It is for counting, so nobody is bothered if it fails.
     'tandem.accepted': (given) =>
@@ -103,6 +110,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     server,
     pages,
     mcp,
+    nextEdit,
     new StatusItem(server),
     key.onDidChange(() => void restart()),
     vscode.workspace.onDidChangeConfiguration((change) => {

@@ -108,12 +108,17 @@ export class Server implements vscode.Disposable {
     this.#changed.dispose();
   }
 
-  /** Runs a command of the server; rejects if none runs. */
-  async execute<T>(command: string, ...args: unknown[]): Promise<T> {
+  /** Asks the server; rejects if none runs. */
+  async request<T>(method: string, params: unknown): Promise<T> {
     if (this.#client === undefined || this.phase !== 'running') {
       throw new Trouble(problems.notRunning());
     }
-    return this.#client.sendRequest<T>('workspace/executeCommand', { command, arguments: args });
+    return this.#client.sendRequest<T>(method, params);
+  }
+
+  /** Runs a command of the server; rejects if none runs. */
+  execute<T>(command: string, ...args: unknown[]): Promise<T> {
+    return this.request<T>('workspace/executeCommand', { command, arguments: args });
   }
 
   /** Where processes are started: a folder of the workspace, as a terminal would be. */

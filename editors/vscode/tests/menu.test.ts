@@ -17,6 +17,7 @@ const QUIET: Situation = {
 const manifest = JSON.parse(readFileSync('package.json', 'utf8')) as {
   contributes: {
     commands: { command: string }[];
+    keybindings: { key: string; command: string; when: string }[];
     menus: Record<string, { command: string }[]>;
   };
 };
@@ -56,8 +57,13 @@ test('every declared command is registered, and every registered one declared', 
   assert.deepEqual([...registered].sort(), [...declared].sort());
 });
 
-test('no key is taken', () => {
-  assert.ok(!('keybindings' in manifest.contributes));
+test('no key is taken, but for the next edit that the user has asked for', () => {
+  const keys = manifest.contributes.keybindings.map(({ key }) => key);
+  assert.deepEqual(keys, ['tab', 'escape']);
+  for (const { command, when } of manifest.contributes.keybindings) {
+    assert.ok(when.startsWith('tandem.nextEditShown && editorTextFocus && '), command);
+    assert.ok(when.includes('!suggestWidgetVisible && !inlineSuggestionVisible'), command);
+  }
 });
 
 test('what can be switched is offered while a server runs', () => {
