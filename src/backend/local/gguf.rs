@@ -11,6 +11,7 @@ use candle_core::Device;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 
 use super::error::LoadError;
+use super::read_at::ReadAt;
 
 /// Bounds that no real model comes near (Qwen's vocabulary and merges have about 150,000 entries
 /// each, its largest models about 1,000 tensors), so that a file is refused early.
@@ -21,9 +22,6 @@ const MAX_NESTING: usize = 4;
 const MAX_DIMENSIONS: u32 = 4;
 /// The alignment of tensor data where the file does not say (from the specification).
 const DEFAULT_ALIGNMENT: u64 = 32;
-/// What is read at once of a matrix that is taken in by rows: enough that reading is fast, little
-/// beside a model.
-const ROWS_BYTES: usize = 4 << 20;
 
 /// A metadata value, of the kinds that inference needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -162,6 +160,11 @@ impl<R: Read + Seek> Gguf<R> {
         &self.metadata
     }
 
+    /// The metadata, which are then gone from here: a vocabulary is many megabytes.
+    pub fn take_metadata(&mut self) -> Metadata {
+        std::mem::take(&mut self.metadata)
+    }
+
     /// The file as the user named it.
     #[must_use]
     pub fn file(&self) -> &str {
@@ -204,31 +207,25 @@ impl<R: Read + Seek> Gguf<R> {
             })
     }
 
-    /// Reads a matrix of exactly this shape, as it is stored, a few rows at a time: `each` is given
-    /// the number of the first and the bytes of all of them. All but the last time they are a
-    /// multiple of `step` rows.
+    /// Where a tensor of exactly this shape begins, in bytes from the file's first.
     ///
     /// # Errors
-    /// As [`Self::tensor`].
-    pub fn rows(
-        &mut self,
-        name: &str,
-        dims: [usize; 2],
-        step: usize,
-        mut each: impl FnMut(usize, &[u8]),
-    ) -> Result<(), LoadError> {
-        let info = self.info(name, &dims)?;
-        let io = |error| LoadError::io(&self.file, &error);
-        let row = info.bytes / dims[0];
-        let some = (ROWS_BYTES / row / step).max(1) * step;
-        let mut data = vec![0; some.min(dims[0]) * row];
-        self.source.seek(SeekFrom::Start(info.offset)).map_err(io)?;
-        for first in (0..dims[0]).step_by(some) {
-            let data = &mut data[..some.min(dims[0] - first) * row];
-            self.source.read_exact(data).map_err(io)?;
-            each(first, data);
-        }
-        Ok(())
+    /// [`LoadError`] when it is missing or has another shape.
+    pub fn offset(&self, name: &str, dims: &[usize]) -> Result<u64, LoadError> {
+        Ok(self.info(name, dims)?.offset)
+    }
+
+    /// Fills `bytes` with what is stored from byte `offset` on. For any thread.
+    ///
+    /// # Errors
+    /// [`LoadError`] when it cannot be read.
+    pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<(), LoadError>
+    where
+        R: ReadAt,
+    {
+        self.source
+            .read_exact_at(offset, bytes)
+            .map_err(|error| LoadError::io(&self.file, &error))
     }
 
     fn info(&self, name: &str, dims: &[usize]) -> Result<TensorInfo, LoadError> {

@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{BufReader, Cursor, Read, Seek};
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use serde::Deserialize;
 
@@ -18,6 +20,7 @@ use super::model_config::{ModelConfig, context_in_metadata};
 use super::packed::{PackedQwen, Plan};
 use super::probe::Canary;
 use super::qwen::Qwen;
+use super::read_at::ReadAt;
 use super::threads;
 use super::tokenizer::Tokenizer;
 use super::weights::{FLOAT32_BYTES, Safetensors, Weights};
@@ -162,16 +165,15 @@ pub fn load_by(
     }
 }
 
-fn load_gguf<R: Read + Seek>(
+fn load_gguf<R: Read + Seek + ReadAt>(
     mut gguf: Gguf<R>,
     called: &str,
     context: usize,
     arithmetic: Arithmetic,
 ) -> Result<Loaded, LoadError> {
     let file = gguf.file().to_owned();
-    let metadata = gguf.metadata();
-    let config = ModelConfig::from_gguf(metadata, &file)?;
-    let tokenizer = Tokenizer::from_gguf(metadata, &file)?;
+    let metadata = gguf.take_metadata();
+    let config = ModelConfig::from_gguf(&metadata, &file)?;
     let ends = metadata
         .integer("tokenizer.ggml.eos_token_id")
         .and_then(|id| u32::try_from(id).ok());
@@ -190,13 +192,25 @@ fn load_gguf<R: Read + Seek>(
         },
         profile: metadata.text(PROMPT).map(str::to_owned),
     };
-    let (model, placement) = match plan(&gguf, &config, arithmetic)? {
-        Ok(plan) => pack(&config, &mut gguf, plan, known.context_tokens)?,
-        Err(why) => {
-            let (model, placement) = by_candle(config, &mut gguf, known.context_tokens, &file)?;
-            (model, told(placement, why))
-        }
-    };
+    let plan = plan(&gguf, &config, arithmetic)?;
+    // Qwen's vocabulary takes about as long as the weights of a small model.
+    let (tokenizer, computed) = thread::scope(|scope| {
+        let name = file.as_str();
+        // It is given the metadata, so that they are gone when it has done.
+        let tokenizer = scope.spawn(move || Tokenizer::from_gguf(&metadata, name));
+        let computed = match plan {
+            Ok(plan) => pack(&config, &mut gguf, plan, known.context_tokens),
+            Err(why) => by_candle(config, &mut gguf, known.context_tokens, &file)
+                .map(|(model, placement)| (model, told(placement, why))),
+        };
+        let tokenizer = tokenizer.join();
+        (
+            tokenizer.unwrap_or_else(|panic| resume_unwind(panic)),
+            computed,
+        )
+    });
+    let tokenizer = tokenizer?;
+    let (model, placement) = computed?;
     known.with(model, tokenizer, placement, &file)
 }
 
@@ -243,7 +257,7 @@ fn told(placement: Placement, why: Option<String>) -> Placement {
     }
 }
 
-fn pack<R: Read + Seek>(
+fn pack<R: Read + Seek + ReadAt>(
     config: &ModelConfig,
     gguf: &mut Gguf<R>,
     plan: Plan,

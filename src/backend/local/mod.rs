@@ -21,6 +21,7 @@ pub mod probe;
 mod prompting;
 pub mod queue;
 pub mod qwen;
+mod read_at;
 pub mod sampler;
 mod schedule;
 pub mod sequence;

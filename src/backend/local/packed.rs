@@ -4,7 +4,11 @@
 //! each product, as candle and llama.cpp do. A model that is small enough is kept in float32 and
 //! computed with exactly the file's values.
 
+use std::collections::HashMap;
 use std::io::{Read, Seek};
+use std::panic::resume_unwind;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use candle_core::quantized::GgmlDType;
 use tandem_kernels::format::Stored;
@@ -16,11 +20,16 @@ use super::LanguageModel;
 use super::error::LoadError;
 use super::gguf::Gguf;
 use super::model_config::{Architecture, ModelConfig};
+use super::read_at::ReadAt;
 use super::sampler::Scores;
 use super::sequence::Sequence;
 use super::weights::FLOAT32_BYTES;
 use super::window::Window;
 use crate::inference::{ErrorKind, GenerateError};
+
+/// What a thread reads at once: enough that reading is fast, and little enough that it is still in the
+/// processor's cache when it is packed.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// A loaded model.
 #[derive(Debug)]
@@ -50,7 +59,7 @@ impl Plan {
             return Err("a width is no multiple of 32".to_owned());
         }
         let exact = gguf.elements() * size_of::<f32>() <= FLOAT32_BYTES;
-        for name in matrices(config, gguf.contains("output.weight")) {
+        for (name, _) in matrices(config, gguf.contains(HEAD)) {
             let dtype = gguf.stored(&name);
             let known = dtype.and_then(stored);
             if known.is_none_or(|stored| !exact && Packed::of(stored) == Packed::F32) {
@@ -108,7 +117,7 @@ impl PackedQwen {
     ///
     /// # Errors
     /// [`LoadError`] when a tensor is missing, has another shape or cannot be read.
-    pub fn load<R: Read + Seek>(
+    pub fn load<R: Read + Seek + ReadAt>(
         config: &ModelConfig,
         gguf: &mut Gguf<R>,
         plan: Plan,
@@ -116,19 +125,17 @@ impl PackedQwen {
         context_tokens: usize,
     ) -> Result<Self, LoadError> {
         let mut source = Source {
+            matrices: packed(config, gguf, plan.exact, threads)?,
             gguf,
-            exact: plan.exact,
-            threads,
         };
-        let hidden = config.hidden;
-        let embedding = source.matrix("token_embd.weight", config.vocabulary, hidden)?;
         let mut layers = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
             layers.push(source.layer(config, layer)?);
         }
-        let norm = source.vector("output_norm.weight", hidden)?;
-        let head = if source.gguf.contains("output.weight") {
-            Some(source.matrix("output.weight", config.vocabulary, hidden)?)
+        let embedding = source.matrix(EMBEDDING)?;
+        let norm = source.vector("output_norm.weight", config.hidden)?;
+        let head = if source.gguf.contains(HEAD) {
+            Some(source.matrix(HEAD)?)
         } else {
             None
         };
@@ -236,30 +243,125 @@ fn dimensions(config: &ModelConfig) -> Dimensions {
     }
 }
 
-/// The names of all matrices.
-fn matrices(config: &ModelConfig, has_head: bool) -> impl Iterator<Item = String> {
+const EMBEDDING: &str = "token_embd.weight";
+const HEAD: &str = "output.weight";
+
+/// All matrices by name, outputs by inputs.
+fn matrices(
+    config: &ModelConfig,
+    has_head: bool,
+) -> impl Iterator<Item = (String, [usize; 2])> + use<> {
+    let ModelConfig {
+        hidden,
+        intermediate,
+        vocabulary,
+        head_dim,
+        ..
+    } = *config;
+    let (queries, keys) = (config.heads * head_dim, config.kv_heads * head_dim);
     let parts = [
-        "attn_q",
-        "attn_k",
-        "attn_v",
-        "attn_output",
-        "ffn_gate",
-        "ffn_up",
-        "ffn_down",
+        ("attn_q", [queries, hidden]),
+        ("attn_k", [keys, hidden]),
+        ("attn_v", [keys, hidden]),
+        ("attn_output", [hidden, queries]),
+        ("ffn_gate", [intermediate, hidden]),
+        ("ffn_up", [intermediate, hidden]),
+        ("ffn_down", [hidden, intermediate]),
     ];
-    let of_layers = (0..config.layers)
-        .flat_map(move |layer| parts.map(|part| format!("blk.{layer}.{part}.weight")));
-    let head = has_head.then(|| "output.weight".to_owned());
-    std::iter::once("token_embd.weight".to_owned())
+    let of_layers = (0..config.layers).flat_map(move |layer| {
+        parts.map(|(part, dims)| (format!("blk.{layer}.{part}.weight"), dims))
+    });
+    let head = has_head.then_some(HEAD);
+    std::iter::once(EMBEDDING)
         .chain(head)
+        .map(move |name| (name.to_owned(), [vocabulary, hidden]))
         .chain(of_layers)
 }
 
-/// A file whose matrices are being packed.
-struct Source<'a, R> {
-    gguf: &'a mut Gguf<R>,
+/// A matrix that is being read.
+struct Room {
+    name: String,
+    stored: Stored,
+    /// Of its first byte in the file.
+    offset: u64,
+    matrix: Matrix,
+}
+
+/// All matrices, packed.
+fn packed<R: Read + Seek + ReadAt>(
+    config: &ModelConfig,
+    gguf: &Gguf<R>,
     exact: bool,
     threads: usize,
+) -> Result<HashMap<String, Matrix>, LoadError> {
+    let mut rooms = Vec::new();
+    for (name, dims) in matrices(config, gguf.contains(HEAD)) {
+        let Some(stored) = gguf.stored(&name).and_then(stored) else {
+            let fact = format!("the tensor {name} is missing, or of another type than it was");
+            return Err(LoadError::malformed(gguf.file(), fact));
+        };
+        // Checked before room is made for it.
+        let offset = gguf.offset(&name, &dims)?;
+        let packed = if exact {
+            Packed::F32
+        } else {
+            Packed::of(stored)
+        };
+        rooms.push(Room {
+            name,
+            stored,
+            offset,
+            matrix: Matrix::new(dims[0], dims[1], packed),
+        });
+    }
+    fill(&mut rooms, gguf, threads)?;
+    let named = rooms.into_iter().map(|room| (room.name, room.matrix));
+    Ok(named.collect())
+}
+
+/// Has `threads` take piece after piece from the file.
+fn fill<R: Read + Seek + ReadAt>(
+    rooms: &mut [Room],
+    gguf: &Gguf<R>,
+    threads: usize,
+) -> Result<(), LoadError> {
+    let pieces = rooms.iter_mut().flat_map(|room| {
+        let (stored, offset) = (room.stored, room.offset);
+        let row_bytes = stored.row_bytes(room.matrix.columns());
+        let tiles = (PIECE_BYTES / (TILE * row_bytes)).max(1);
+        room.matrix.pieces(tiles).map(move |piece| {
+            let from = offset + (piece.first() * row_bytes) as u64;
+            (piece.rows() * row_bytes, from, stored, piece)
+        })
+    });
+    let pieces = Mutex::new(pieces);
+    let next = || {
+        let mut pieces = pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        pieces.next()
+    };
+    let work = || -> Result<(), LoadError> {
+        let mut buffer = Vec::new();
+        while let Some((length, from, stored, mut piece)) = next() {
+            buffer.resize(length.max(buffer.len()), 0);
+            gguf.read_at(from, &mut buffer[..length])?;
+            piece.pack(stored, &buffer[..length]);
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        others.into_iter().fold(own, |result, other| {
+            let other = other.join().unwrap_or_else(|panic| resume_unwind(panic));
+            result.and(other)
+        })
+    })
+}
+
+/// A file whose matrices have been packed.
+struct Source<'a, R> {
+    gguf: &'a mut Gguf<R>,
+    matrices: HashMap<String, Matrix>,
 }
 
 impl<R: Read + Seek> Source<'_, R> {
@@ -267,23 +369,21 @@ impl<R: Read + Seek> Source<'_, R> {
         let name = |part: &str| format!("blk.{layer}.{part}");
         let ModelConfig {
             hidden,
-            intermediate,
             heads,
             kv_heads,
             head_dim,
             ..
         } = *config;
         let mut projection = |part: &str, heads: usize, normed: bool| {
-            let rows = heads * head_dim;
-            let weight = self.matrix(&name(&format!("{part}.weight")), rows, hidden)?;
             let mut projection = Projection {
-                weight,
+                weight: self.matrix(&name(&format!("{part}.weight")))?,
                 bias: Vec::new(),
                 norm: Vec::new(),
             };
             match config.architecture {
                 Architecture::Qwen2 => {
-                    projection.bias = self.vector(&name(&format!("{part}.bias")), rows)?;
+                    let bias = name(&format!("{part}.bias"));
+                    projection.bias = self.vector(&bias, heads * head_dim)?;
                 }
                 Architecture::Qwen3 if normed => {
                     projection.norm =
@@ -298,35 +398,17 @@ impl<R: Read + Seek> Source<'_, R> {
             key: projection("attn_k", kv_heads, true)?,
             value: projection("attn_v", kv_heads, false)?,
             attention_norm: self.vector(&name("attn_norm.weight"), hidden)?,
-            output: self.matrix(&name("attn_output.weight"), hidden, heads * head_dim)?,
+            output: self.matrix(&name("attn_output.weight"))?,
             mlp_norm: self.vector(&name("ffn_norm.weight"), hidden)?,
-            gate: self.matrix(&name("ffn_gate.weight"), intermediate, hidden)?,
-            up: self.matrix(&name("ffn_up.weight"), intermediate, hidden)?,
-            down: self.matrix(&name("ffn_down.weight"), hidden, intermediate)?,
+            gate: self.matrix(&name("ffn_gate.weight"))?,
+            up: self.matrix(&name("ffn_up.weight"))?,
+            down: self.matrix(&name("ffn_down.weight"))?,
         })
     }
 
-    fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Matrix, LoadError> {
-        let Some(stored) = self.gguf.stored(name).and_then(stored) else {
-            let fact = format!("the tensor {name} is missing, or of another type than it was");
-            return Err(LoadError::malformed(self.gguf.file(), fact));
-        };
-        let packed = if self.exact {
-            Packed::F32
-        } else {
-            Packed::of(stored)
-        };
-        // Checked before room is made for it.
-        let mut matrix = None;
-        let threads = self.threads;
-        self.gguf
-            .rows(name, [rows, columns], TILE, |first, bytes| {
-                matrix
-                    .get_or_insert_with(|| Matrix::new(rows, columns, packed))
-                    .pack(stored, first, bytes, threads);
-            })?;
-        matrix.ok_or_else(|| {
-            LoadError::malformed(self.gguf.file(), format!("the tensor {name} is empty"))
+    fn matrix(&mut self, name: &str) -> Result<Matrix, LoadError> {
+        self.matrices.remove(name).ok_or_else(|| {
+            LoadError::malformed(self.gguf.file(), format!("the tensor {name} is missing"))
         })
     }
 

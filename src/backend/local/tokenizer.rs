@@ -84,29 +84,31 @@ impl Tokenizer {
         }
         let is_added =
             |id: usize| kinds.is_some_and(|kinds| matches!(kinds[id], CONTROL | USER_DEFINED));
-        let mut vocabulary = HashMap::new();
-        let mut added = HashMap::new();
-        for (id, token) in tokens.iter().enumerate() {
-            let target = if is_added(id) {
-                &mut added
-            } else {
-                &mut vocabulary
-            };
-            target.insert(token.clone(), id as u32);
-        }
+        let numbered = || tokens.iter().zip(0u32..);
+        let added: HashMap<String, u32> = numbered()
+            .filter(|(_, id)| is_added(*id as usize))
+            .map(|(token, id)| (token.clone(), id))
+            .collect();
+        let of_text = || numbered().filter(|(_, id)| !is_added(*id as usize));
+        let vocabulary: Vocab = of_text().map(|(token, id)| (token.clone(), id)).collect();
+        let longest = tokens.iter().map(String::len).max().unwrap_or(0);
         let merges = merges
             .iter()
             .map(|merge| {
                 let (left, right) = merge.split_once(' ')?;
-                Some((left.to_owned(), right.to_owned()))
+                // Longer ones make no token, and the builder does not bear them.
+                let fits = left.len() + right.len() <= longest;
+                fits.then(|| (left.to_owned(), right.to_owned()))
             })
             .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| LoadError::malformed(file, "a merge is not a pair of tokens"))?;
+            .ok_or_else(|| {
+                LoadError::malformed(file, "a merge is not a pair that makes a token")
+            })?;
         let failed = |error: tokenizers::Error| {
             LoadError::malformed(file, format!("its tokenizer is inconsistent ({error})"))
         };
         let model = BPE::builder()
-            .vocab_and_merges(vocabulary.clone().into_iter().collect::<Vocab>(), merges)
+            .vocab_and_merges(vocabulary, merges)
             .build()
             .map_err(failed)?;
         let split = Split::new(
@@ -123,7 +125,8 @@ impl Tokenizer {
                 split.into(),
                 ByteLevel::new(false, false, false).into(),
             ]))));
-        Self::new(plain, &vocabulary, added, tokens.len(), file)
+        let of_text = of_text().map(|(token, id)| (token.as_str(), id));
+        Self::new(plain, of_text, added, tokens.len(), file)
     }
 
     /// From the text of a `tokenizer.json`, for a model with `vocabulary` rows.
@@ -151,39 +154,44 @@ impl Tokenizer {
             .with_normalizer(whole.get_normalizer().cloned())
             .map_err(failed)?
             .with_pre_tokenizer(whole.get_pre_tokenizer().cloned());
-        Self::new(plain, &tokens, added, vocabulary, file)
+        let of_text = tokens.iter().map(|(token, id)| (token.as_str(), *id));
+        Self::new(plain, of_text, added, vocabulary, file)
     }
 
-    fn new(
+    fn new<'a>(
         plain: tokenizers::Tokenizer,
-        tokens: &HashMap<String, u32>,
+        of_text: impl Iterator<Item = (&'a str, u32)>,
         added: HashMap<String, u32>,
         rows: usize,
         file: &str,
     ) -> Result<Self, LoadError> {
         let byte_of = bytes_of_characters();
         let mut texts = vec![Vec::new(); rows];
-        for (token, id) in tokens.iter().chain(&added) {
-            let Some(text) = texts.get_mut(*id as usize) else {
+        let mut place = |id: u32, text: Vec<u8>| {
+            let Some(place) = texts.get_mut(id as usize) else {
                 let fact = format!(
                     "the tokenizer does not fit the model: it has the token {id}, the model has \
                      {rows} rows"
                 );
                 return Err(LoadError::malformed(file, fact));
             };
-            // Added tokens stand for their own text, all others are written in the byte alphabet.
-            *text = if added.contains_key(token) {
-                token.clone().into_bytes()
-            } else {
-                token
-                    .chars()
-                    .map(|character| byte_of.get(&character).copied())
-                    .collect::<Option<Vec<u8>>>()
-                    .ok_or_else(|| {
-                        let fact = format!("the token {id} is not written in the byte alphabet");
-                        LoadError::malformed(file, fact)
-                    })?
-            };
+            *place = text;
+            Ok(())
+        };
+        for (token, id) in of_text {
+            let mut text = Vec::with_capacity(token.len());
+            for character in token.chars() {
+                let byte = byte_of.get(character as usize).copied().flatten();
+                text.push(byte.ok_or_else(|| {
+                    let fact = format!("the token {id} is not written in the byte alphabet");
+                    LoadError::malformed(file, fact)
+                })?);
+            }
+            place(id, text)?;
+        }
+        // Added tokens stand for their own text, all others are written in the byte alphabet.
+        for (token, id) in &added {
+            place(*id, token.clone().into_bytes())?;
         }
         let single: HashSet<u8> = texts
             .iter()
@@ -195,10 +203,17 @@ impl Tokenizer {
             return Err(LoadError::malformed(file, fact));
         }
         let special: HashSet<u32> = added.values().copied().collect();
-        let mut sorted: Vec<u32> = (0..rows as u32)
-            .filter(|id| !texts[*id as usize].is_empty() && !special.contains(id))
+        // Most are told apart by their first eight bytes, which need no look at the texts.
+        let mut sorted: Vec<(u64, u32)> = texts
+            .iter()
+            .zip(0u32..)
+            .filter(|(text, id)| !text.is_empty() && !special.contains(id))
+            .map(|(text, id)| (first_eight(text), id))
             .collect();
-        sorted.sort_unstable_by_key(|id| texts[*id as usize].as_slice());
+        sorted.sort_unstable_by(|(a_first, a), (b_first, b)| {
+            let whole = || texts[*a as usize].cmp(&texts[*b as usize]);
+            a_first.cmp(b_first).then_with(whole)
+        });
         let ends = texts
             .iter()
             .scan(0, |end, text| {
@@ -212,7 +227,7 @@ impl Tokenizer {
             bytes: texts.concat(),
             ends,
             lines: RefCell::default(),
-            sorted,
+            sorted: sorted.into_iter().map(|(_, id)| id).collect(),
         })
     }
 
@@ -293,21 +308,30 @@ impl Vocabulary for Tokenizer {
     }
 }
 
-/// The alphabet in which byte-level vocabularies are written: printable characters of Latin-1 stand
-/// for themselves, the other bytes for the characters from U+0100 on (`bytes_to_unicode` in GPT-2's
-/// encoder.py).
-fn bytes_of_characters() -> HashMap<char, u8> {
+/// The first eight bytes of a text as a number that sorts as they do; zeros where there are fewer.
+fn first_eight(text: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    for (to, from) in first.iter_mut().zip(text) {
+        *to = *from;
+    }
+    u64::from_be_bytes(first)
+}
+
+/// The alphabet in which byte-level vocabularies are written, by character: printable characters of
+/// Latin-1 stand for themselves, the other bytes for the characters from U+0100 on (`bytes_to_unicode`
+/// in GPT-2's encoder.py).
+fn bytes_of_characters() -> [Option<u8>; 0x200] {
+    let mut bytes = [None; 0x200];
     let mut next = 0x100;
-    (0..=u8::MAX)
-        .map(|byte| {
-            let printable = matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-            let character = if printable {
-                char::from(byte)
-            } else {
-                next += 1;
-                char::from_u32(next - 1).unwrap_or(char::REPLACEMENT_CHARACTER)
-            };
-            (character, byte)
-        })
-        .collect()
+    for byte in 0..=u8::MAX {
+        let printable = matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+        let character = if printable {
+            usize::from(byte)
+        } else {
+            next += 1;
+            next - 1
+        };
+        bytes[character] = Some(byte);
+    }
+    bytes
 }

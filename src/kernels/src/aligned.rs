@@ -1,14 +1,15 @@
 //! Memory on the boundaries of cache lines, zeroed.
 
 /// A cache line.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
+const LINE: usize = 64;
 
 /// Bytes that start on a cache line.
 #[derive(Debug, Default)]
 pub struct Aligned {
-    lines: Vec<Line>,
+    /// Asked of the system as zeros, which costs nothing before a page is touched. It never grows, so
+    /// it never moves.
+    buffer: Box<[u8]>,
+    start: usize,
     length: usize,
 }
 
@@ -16,8 +17,11 @@ impl Aligned {
     /// `length` zeros.
     #[must_use]
     pub fn zeroed(length: usize) -> Self {
+        let buffer = vec![0; length + LINE - 1].into_boxed_slice();
+        let start = buffer.as_ptr().addr().next_multiple_of(LINE) - buffer.as_ptr().addr();
         Self {
-            lines: vec![Line([0; 64]); length.div_ceil(64)],
+            buffer,
+            start,
             length,
         }
     }
@@ -25,14 +29,12 @@ impl Aligned {
     /// All of them.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: a `Line` is 64 bytes without padding, and `length` is at most those of all lines.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.length) }
+        &self.buffer[self.start..self.start + self.length]
     }
 
     /// All of them, to be written.
     #[must_use]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and they are borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.length) }
+        &mut self.buffer[self.start..self.start + self.length]
     }
 }

@@ -213,7 +213,9 @@ impl Random {
             }
         }
         let mut matrix = Matrix::new(rows, columns, Packed::of(stored));
-        matrix.pack(stored, 0, &bytes, 1);
+        for mut piece in matrix.pieces(rows) {
+            piece.pack(stored, &bytes);
+        }
         matrix
     }
 }

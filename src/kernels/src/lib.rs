@@ -7,7 +7,7 @@
 //!
 //! Each kernel exists in plain Rust, which defines its result, and for instruction sets, which give the
 //! same bits; [`kernels::Kernels::best`] chooses what proves that on the machine it runs on. All that is
-//! unsafe is in `aligned`, `pool` and one file for each instruction set.
+//! unsafe is in `pool` and one file for each instruction set.
 
 mod aligned;
 mod attention;

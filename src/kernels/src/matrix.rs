@@ -92,6 +92,56 @@ pub struct Tile<'a> {
     pub scales: &'a [u8],
 }
 
+/// Some tiles of a matrix that is being filled.
+#[derive(Debug)]
+pub struct Piece<'a> {
+    first: usize,
+    rows: usize,
+    packed: Packed,
+    blocks: usize,
+    codes: &'a mut [u8],
+    scales: &'a mut [u8],
+}
+
+impl Piece<'_> {
+    /// The matrix's row that it begins with.
+    #[must_use]
+    pub fn first(&self) -> usize {
+        self.first
+    }
+
+    /// How many of the matrix's rows it has.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Packs its rows, stored one after another in `bytes`.
+    ///
+    /// # Panics
+    /// When what is stored cannot be held in this layout, or is not all of its rows.
+    pub fn pack(&mut self, stored: Stored, bytes: &[u8]) {
+        let exact = self.packed == Packed::F32;
+        assert!(exact || self.packed == Packed::of(stored), "another layout");
+        let row_bytes = stored.row_bytes(self.blocks * BLOCK);
+        assert!(bytes.len() == self.rows * row_bytes, "all of its rows");
+        let code_bytes = self.blocks * self.packed.code_bytes();
+        let scale_bytes = self.packed.scale_bytes(self.blocks);
+        for (number, source) in bytes.chunks_exact(row_bytes).enumerate() {
+            let (tile, row) = (number / TILE, number % TILE);
+            let codes = &mut self.codes[tile * code_bytes..][..code_bytes];
+            let scales = &mut self.scales[tile * scale_bytes..][..scale_bytes];
+            for block in 0..self.blocks {
+                let mut part = stored.part(source, block);
+                if exact {
+                    part = Part::Exact(part.values());
+                }
+                place(&part, row, block, codes, scales);
+            }
+        }
+    }
+}
+
 impl Matrix {
     /// Room for `rows` by `columns`, all zero; the last tile is filled up with rows of zeros.
     ///
@@ -138,12 +188,6 @@ impl Matrix {
         self.packed
     }
 
-    /// Bytes in memory.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.codes.bytes().len() + self.scales.bytes().len()
-    }
-
     /// One of its tiles.
     ///
     /// # Panics
@@ -163,54 +207,28 @@ impl Matrix {
         }
     }
 
-    /// Packs whole rows, stored one after another in `bytes`, from row `first` on (a multiple of 16),
-    /// by `threads`. Whatever lies behind the last row is left alone.
+    /// All of it in pieces of `tiles` tiles, the last perhaps smaller, for threads to fill.
     ///
     /// # Panics
-    /// When what is stored cannot be held in this layout, or `first` is within a tile.
-    pub fn pack(&mut self, stored: Stored, first: usize, bytes: &[u8], threads: usize) {
-        let exact = self.packed == Packed::F32;
-        assert!(exact || self.packed == Packed::of(stored), "another layout");
-        assert!(first.is_multiple_of(TILE), "not between two tiles");
-        let (packed, blocks) = (self.packed, self.columns / BLOCK);
-        let row_bytes = stored.row_bytes(self.columns);
-        let rows = (bytes.len() / row_bytes).min(self.rows - first);
-        let (code_bytes, scale_bytes) = (blocks * packed.code_bytes(), packed.scale_bytes(blocks));
-        let (from, tiles) = (first / TILE, rows.div_ceil(TILE));
-        let share = tiles.div_ceil(threads.max(1)).max(1);
-        let mut codes = &mut self.codes.bytes_mut()[from * code_bytes..][..tiles * code_bytes];
-        let mut scales = &mut self.scales.bytes_mut()[from * scale_bytes..][..tiles * scale_bytes];
-        std::thread::scope(|scope| {
-            for start in (0..tiles).step_by(share) {
-                let count = share.min(tiles - start);
-                let (some_codes, rest) = codes.split_at_mut(count * code_bytes);
-                codes = rest;
-                let (some_scales, rest) = scales.split_at_mut(count * scale_bytes);
-                scales = rest;
-                let mut part = move || {
-                    for tile in 0..count {
-                        for row in 0..TILE.min(rows - (start + tile) * TILE) {
-                            let source = &bytes[((start + tile) * TILE + row) * row_bytes..];
-                            let source = &source[..row_bytes];
-                            let codes = &mut some_codes[tile * code_bytes..][..code_bytes];
-                            let scales = &mut some_scales[tile * scale_bytes..][..scale_bytes];
-                            for block in 0..blocks {
-                                let mut part = stored.part(source, block);
-                                if exact {
-                                    part = Part::Exact(part.values());
-                                }
-                                place(&part, row, block, codes, scales);
-                            }
-                        }
-                    }
-                };
-                if start + count < tiles {
-                    scope.spawn(part);
-                } else {
-                    part();
-                }
+    /// When a piece is of no tiles.
+    pub fn pieces(&mut self, tiles: usize) -> impl Iterator<Item = Piece<'_>> {
+        assert!(tiles > 0, "a piece has a tile");
+        let (rows, packed, blocks) = (self.rows, self.packed, self.columns / BLOCK);
+        let sizes = [blocks * packed.code_bytes(), packed.scale_bytes(blocks)];
+        let mut codes = self.codes.bytes_mut();
+        let mut scales = self.scales.bytes_mut();
+        (0..rows).step_by(tiles * TILE).map(move |first| {
+            let rows = (rows - first).min(tiles * TILE);
+            let tiles = rows.div_ceil(TILE);
+            Piece {
+                first,
+                rows,
+                packed,
+                blocks,
+                codes: codes.split_off_mut(..tiles * sizes[0]).unwrap_or_default(),
+                scales: scales.split_off_mut(..tiles * sizes[1]).unwrap_or_default(),
             }
-        });
+        })
     }
 
     /// The numbers of a row, in float32.
@@ -340,12 +358,10 @@ fn place(part: &Part, row: usize, block: usize, codes: &mut [u8], scales: &mut [
             factors,
         } => {
             place_four(&codes.map(|code| code & 15), row, bytes);
-            for (half, codes) in codes.chunks_exact(16).enumerate() {
-                for lane in 0..4 {
-                    let upper = |group: usize| codes[group * 4 + lane] >> 4 << (2 * group);
-                    bytes[256 + half * 64 + row * 4 + lane] =
-                        upper(0) | upper(1) | upper(2) | upper(3);
-                }
+            for (half, groups) in groups(codes).chunks_exact(4).enumerate() {
+                let upper = |group: usize| (groups[group] >> 4 & 0x0303_0303) << (2 * group);
+                let upper = upper(0) | upper(1) | upper(2) | upper(3);
+                bytes[256 + half * 64 + row * 4..][..4].copy_from_slice(&upper.to_ne_bytes());
             }
             let base = block / 8 * 288;
             two(base + row * 2, *scale);
@@ -356,11 +372,16 @@ fn place(part: &Part, row: usize, block: usize, codes: &mut [u8], scales: &mut [
     }
 }
 
+/// The codes by four columns, which a word of 32 bits holds.
+fn groups(codes: &[u8; BLOCK]) -> [u32; BLOCK / 4] {
+    let (groups, _) = codes.as_chunks::<4>();
+    std::array::from_fn(|group| u32::from_ne_bytes(groups[group]))
+}
+
 /// Codes of four bits: of each eight columns, four in the lower halves and four in the upper.
 fn place_four(codes: &[u8; BLOCK], row: usize, bytes: &mut [u8]) {
-    for (pair, eight) in codes.chunks_exact(8).enumerate() {
-        for lane in 0..4 {
-            bytes[pair * 64 + row * 4 + lane] = eight[lane] | eight[lane + 4] << 4;
-        }
+    for (pair, eight) in groups(codes).chunks_exact(2).enumerate() {
+        let both = eight[0] | eight[1] << 4;
+        bytes[pair * 64 + row * 4..][..4].copy_from_slice(&both.to_ne_bytes());
     }
 }

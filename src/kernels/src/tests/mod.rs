@@ -72,11 +72,15 @@ impl Random {
 
 fn packed(stored: Stored, rows: usize, columns: usize, bytes: &[u8]) -> Matrix {
     let mut matrix = Matrix::new(rows, columns, Packed::of(stored));
-    // In two pieces and by two threads, as a loader does.
-    let half = rows / 32 * 16;
-    let (first, rest) = bytes.split_at(half * stored.row_bytes(columns));
-    matrix.pack(stored, 0, first, 2);
-    matrix.pack(stored, half, rest, 2);
+    // By threads of their own and the last piece first, as may happen when a model is loaded.
+    let row_bytes = stored.row_bytes(columns);
+    let mut pieces: Vec<_> = matrix.pieces(2).collect();
+    std::thread::scope(|scope| {
+        for mut piece in pieces.drain(..).rev() {
+            let bytes = &bytes[piece.first() * row_bytes..][..piece.rows() * row_bytes];
+            scope.spawn(move || piece.pack(stored, bytes));
+        }
+    });
     matrix
 }
 
