@@ -2,14 +2,19 @@
 //! weights (speed does not depend on values): `cargo bench --bench arithmetic`.
 //!
 //! `-- --types q4_0,q8_0,q4_k_m` chooses the types of weights, `--threads N` the threads, `--llama-bench
-//! PROGRAM` adds llama.cpp, `--quick` takes fewer rounds. Each engine has a process of its own, so that
+//! PROGRAM` adds llama.cpp, `--quick` takes fewer rounds. `--look-up REPOSITORY` says the last 100 edits of
+//! a Git history again in place of all that, with drafts that are looked up and without. Each engine has a process of its own, so that
 //! its memory can be told. Figures are medians.
 #![expect(clippy::print_stdout, reason = "a bench reports on stdout")]
 
 mod engine;
+#[expect(dead_code, reason = "`next_edit` asks Git for more")]
+#[path = "../next_edit/git.rs"]
+mod git;
 mod machine;
 mod model_file;
 mod peer;
+mod replay;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,6 +46,9 @@ struct Arguments {
     threads: usize,
     llama_bench: Option<PathBuf>,
     quick: bool,
+    /// The repository whose edits are said again, and how many.
+    look_up: Option<PathBuf>,
+    edits: usize,
     /// For the process of one engine: its name and the file.
     child: Option<(String, PathBuf)>,
 }
@@ -57,6 +65,17 @@ fn main() -> anyhow::Result<()> {
     println!("{}\n", machine::describe(arguments.threads));
     for kind in &arguments.types {
         let file = model_file::at(kind)?;
+        if let Some(repository) = &arguments.look_up {
+            println!(
+                "| {kind} | answers | tokens | tok/s | with look-up | ratio | offered | right |"
+            );
+            println!("|---|---|---|---|---|---|---|---|");
+            for row in replay::measure(&file, repository, arguments.edits)? {
+                println!("{row}");
+            }
+            println!();
+            continue;
+        }
         let mut columns = Vec::new();
         for engine in ["tandem", "candle"] {
             columns.push((engine, in_process(engine, &file, &arguments)?));
@@ -76,6 +95,8 @@ impl Arguments {
             threads: tandem::backend::local::threads::count(),
             llama_bench: None,
             quick: false,
+            look_up: None,
+            edits: 100,
             child: None,
         };
         let mut words = std::env::args().skip(1);
@@ -91,6 +112,8 @@ impl Arguments {
                 "--types" => arguments.types = value()?.split(',').map(str::to_owned).collect(),
                 "--threads" => arguments.threads = value()?.parse()?,
                 "--llama-bench" => arguments.llama_bench = Some(value()?.into()),
+                "--look-up" => arguments.look_up = Some(value()?.into()),
+                "--edits" => arguments.edits = value()?.parse()?,
                 "--quick" => arguments.quick = true,
                 "--engine" => arguments.child = Some((value()?, value()?.into())),
                 other => bail!("{other} is not known; see benches/README.md"),

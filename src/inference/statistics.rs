@@ -24,6 +24,10 @@ pub struct Statistics {
     pub cached_tokens: u64,
     /// Tokens of all answers.
     pub completion_tokens: u64,
+    /// Tokens that were looked up and computed ahead.
+    pub drafted_tokens: u64,
+    /// Those of them that came.
+    pub accepted_tokens: u64,
     /// Tokens a second of the last answer, after its first token; 0 before there was one.
     pub tokens_per_second: f64,
     /// Sequences in the KV cache, at rest.

@@ -5,6 +5,7 @@ mod bad_input;
 mod golden;
 mod guide;
 mod health;
+mod lookup;
 mod packed;
 mod worker;
 

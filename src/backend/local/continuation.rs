@@ -1,12 +1,16 @@
 //! Tokens after a prompt: the prompt in blocks, then token after token, and the window moved on
 //! where it is full.
 //!
-//! Each [`Continuation::step`] is short (a block of the prompt or one token), so that whoever drives
-//! it can look up between steps. A step that chooses a token allocates nothing of its own.
+//! Each [`Continuation::step`] is short (a block of the prompt or one token, with a few guessed ones
+//! behind it at times), so that whoever drives it can look up between steps. A step that chooses a token
+//! allocates nothing of its own.
 
 use std::time::{Duration, Instant};
 
 use super::LanguageModel;
+use super::drafting::{Drafted, Drafting};
+use super::lookup::Lookup;
+use super::payoff::{MOST, Payoff};
 use super::sampler::{Sampler, Scores};
 use super::sequence::Sequence;
 use super::window::Window;
@@ -22,6 +26,24 @@ pub const FIRST_BLOCK: usize = 16;
 const SMALLEST_BLOCK: usize = 8;
 const LARGEST_BLOCK: usize = 512;
 
+/// What was seen of a model's speed, which the next answer begins with.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Tokens of a prompt to compute at once.
+    pub block: usize,
+    /// What guesses cost and bring.
+    pub payoff: Payoff,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            block: FIRST_BLOCK,
+            payoff: Payoff::default(),
+        }
+    }
+}
+
 /// The tokens so far, and all that it takes to choose the next one.
 #[derive(Debug)]
 pub struct Continuation {
@@ -35,13 +57,19 @@ pub struct Continuation {
     sampler: Sampler,
     block: usize,
     batch: Option<usize>,
+    /// Where what comes next is looked up.
+    drafting: Option<Drafting>,
+    /// The longest answer worth guesses.
+    most_answer: usize,
+    /// What is known of guesses where none are made.
+    payoff: Payoff,
 }
 
 impl Continuation {
     /// Continues `prompt` (not empty) from `sequence`, whose tokens must be a proper beginning of
     /// the prompt's part in the window: of `prompt[model.window().start(0, prompt.len())..]`. The
-    /// prompt is computed in blocks of about `block` tokens: [`Self::block`] of the answer before, or
-    /// [`FIRST_BLOCK`].
+    /// prompt is computed in blocks of about `block` tokens: that of [`Self::pace`] of the answer before,
+    /// or [`FIRST_BLOCK`].
     #[must_use]
     pub fn new(
         prompt: Vec<u32>,
@@ -63,7 +91,20 @@ impl Continuation {
             sampler: Sampler::new(sampling),
             block,
             batch: model.block(),
+            drafting: None,
+            most_answer: usize::MAX,
+            payoff: Payoff::default(),
         }
+    }
+
+    /// Has it look up what may come next, and compute several tokens at once where that pays. An answer is
+    /// the same with and without. Models that score one token at a time go on as before.
+    #[must_use]
+    pub fn with_lookup(mut self, lookup: Option<Lookup>, most_answer: usize, pace: Pace) -> Self {
+        self.most_answer = most_answer;
+        self.payoff = pace.payoff;
+        self.drafting = lookup.map(|lookup| Drafting::new(lookup, pace.payoff));
+        self
     }
 
     /// Computes one block, or the last tokens and with them the next one, which counts once it is
@@ -76,10 +117,11 @@ impl Continuation {
         model: &mut dyn LanguageModel,
         scores: &mut Scores,
     ) -> Result<Option<u32>, GenerateError> {
-        self.step_guided(model, scores, |_| ())
+        self.step_guided(model, scores, |_| (), |_| false)
     }
 
-    /// As [`Self::step`]; `guide` may change the scores before a token is chosen by them.
+    /// As [`Self::step`]; `guide` may change the scores before a token is chosen by them, and `last` says
+    /// which tokens would be the last, so that none is guessed behind them.
     ///
     /// # Errors
     /// As [`Self::step`].
@@ -88,29 +130,75 @@ impl Continuation {
         model: &mut dyn LanguageModel,
         scores: &mut Scores,
         guide: impl FnOnce(&mut Scores),
+        last: impl Fn(u32) -> bool,
     ) -> Result<Option<u32>, GenerateError> {
         let start = self.window.start(self.window_start, self.tokens.len());
         if start != self.window_start {
             self.window_start = start;
             self.sequence.truncate(0);
+            self.drafting.iter_mut().for_each(Drafting::forget);
         }
-        let waiting = &self.tokens[start + self.sequence.len()..];
+        let ahead = self.drafting.as_mut();
+        let recalled = ahead.is_some_and(|drafting| drafting.recall(scores));
+        if !recalled && !self.compute(model, start, scores, last)? {
+            return Ok(None);
+        }
+        guide(scores);
+        self.sampler.choose(scores, &self.tokens).map(Some)
+    }
+
+    /// Computes a block, or all that waits and the scores of what comes next; whether it is those.
+    fn compute(
+        &mut self,
+        model: &mut dyn LanguageModel,
+        start: usize,
+        scores: &mut Scores,
+        last: impl Fn(u32) -> bool,
+    ) -> Result<bool, GenerateError> {
+        // What was guessed and did not come; the last token is always computed.
+        self.sequence.truncate(self.tokens.len() - start - 1);
+        let there = self.sequence.len();
+        let waiting = &self.tokens[start + there..];
         if let Some(count) = self.block_of(waiting.len()) {
             let started = Instant::now();
             model.forward(&waiting[..count], &mut self.sequence, None)?;
             if count >= self.block {
                 self.block = next_block(self.block, started.elapsed());
             }
-            return Ok(None);
+            return Ok(false);
         }
-        model.forward(waiting, &mut self.sequence, Some(scores))?;
-        guide(scores);
-        self.sampler.choose(scores, &self.tokens).map(Some)
+        let started = Instant::now();
+        let Some(drafting) = self.drafting.as_mut().filter(|_| waiting.len() == 1) else {
+            model.forward(waiting, &mut self.sequence, Some(scores))?;
+            return Ok(true);
+        };
+        let answer = self.tokens.len() - self.prompt_tokens;
+        let most = model
+            .ahead()
+            .min(self.window.context_tokens.saturating_sub(there + 1))
+            .min(self.most_answer.saturating_sub(answer + 1));
+        let guess = drafting.guess(most, last);
+        if guess.is_empty() {
+            model.forward(waiting, &mut self.sequence, Some(scores))?;
+            drafting.took(1, started.elapsed());
+            return Ok(true);
+        }
+        let mut batch = [0; MOST + 1];
+        let batch = &mut batch[..=guess.len()];
+        batch[0] = waiting[0];
+        batch[1..].copy_from_slice(guess);
+        model.forward_all(batch, &mut self.sequence, drafting.logits())?;
+        drafting.copy(scores);
+        drafting.took(batch.len(), started.elapsed());
+        Ok(true)
     }
 
     /// Adds the token that the last step chose.
     pub fn accept(&mut self, token: u32) {
         self.tokens.push(token);
+        if let Some(drafting) = &mut self.drafting {
+            drafting.accept(token);
+        }
     }
 
     /// Whether no token can follow.
@@ -119,10 +207,21 @@ impl Continuation {
         self.window.is_full(self.tokens.len())
     }
 
-    /// The block size that suits the model's speed.
+    /// What was seen of the model's speed.
     #[must_use]
-    pub fn block(&self) -> usize {
-        self.block
+    pub fn pace(&self) -> Pace {
+        Pace {
+            block: self.block,
+            payoff: self.drafting.as_ref().map_or(self.payoff, Drafting::payoff),
+        }
+    }
+
+    /// How many tokens were guessed and computed ahead, and how many of them came.
+    #[must_use]
+    pub fn drafted(&self) -> Drafted {
+        self.drafting
+            .as_ref()
+            .map_or_else(Drafted::default, Drafting::drafted)
     }
 
     /// How many tokens the prompt has.
@@ -139,7 +238,12 @@ impl Continuation {
 
     /// Gives the computed keys and values back, for reuse.
     #[must_use]
-    pub fn into_sequence(self) -> Sequence {
+    pub fn into_sequence(mut self) -> Sequence {
+        // Without what was guessed and did not come.
+        let seen = self.sequence.tokens().iter();
+        let so_far = seen.zip(&self.tokens[self.window_start..]);
+        let length = so_far.take_while(|(seen, token)| seen == token).count();
+        self.sequence.truncate(length);
         self.sequence
     }
 

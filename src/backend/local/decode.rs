@@ -7,9 +7,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::LanguageModel;
-use super::continuation::Continuation;
+use super::continuation::{Continuation, Pace};
 use super::detokenizer::Detokenizer;
+use super::drafting::Drafted;
 use super::guide::Guide;
+use super::lookup::Lookup;
 use super::sampler::Scores;
 use super::sequence::Sequence;
 use super::stop::{Passed, StopSequences};
@@ -31,6 +33,8 @@ pub struct DecodeRequest {
     pub stop: Vec<String>,
     /// What bears on the choice of tokens besides the model.
     pub guide: Guide,
+    /// Where what may come next is looked up; the answer is the same without.
+    pub lookup: Option<Lookup>,
 }
 
 /// An answer in the making.
@@ -57,13 +61,13 @@ pub enum Step {
 }
 
 impl Decoding {
-    /// Starts from `sequence`, in blocks of about `block` tokens; both as in [`Continuation::new`].
+    /// Starts from `sequence`, as in [`Continuation::new`], at the pace of the answer before.
     #[must_use]
     pub fn new(
         request: DecodeRequest,
         model: &dyn LanguageModel,
         sequence: Sequence,
-        block: usize,
+        pace: Pace,
     ) -> Self {
         let DecodeRequest {
             prompt,
@@ -72,10 +76,12 @@ impl Decoding {
             ends,
             stop,
             guide,
+            lookup,
         } = request;
         Self {
             cached_tokens: sequence.len(),
-            continuation: Continuation::new(prompt, sampling, model, sequence, block),
+            continuation: Continuation::new(prompt, sampling, model, sequence, pace.block)
+                .with_lookup(lookup, max_tokens, pace),
             max_tokens,
             ends,
             detokenizer: Detokenizer::default(),
@@ -97,7 +103,10 @@ impl Decoding {
     ) -> Result<Step, GenerateError> {
         let guide = &mut self.guide;
         let guided = |scores: &mut Scores| guide.apply(scores, tokenizer);
-        let Some(token) = self.continuation.step_guided(model, scores, guided)? else {
+        let (ends, stops) = (&self.ends, &self.stops);
+        let last = |token| ends.contains(&token) || stops.are_in(tokenizer.bytes(token));
+        let step = self.continuation.step_guided(model, scores, guided, last)?;
+        let Some(token) = step else {
             return Ok(Step::Text(String::new()));
         };
         if self.ends.contains(&token) {
@@ -131,10 +140,16 @@ impl Decoding {
         }
     }
 
-    /// The block size that suits the model's speed.
+    /// What was seen of the model's speed.
     #[must_use]
-    pub fn block(&self) -> usize {
-        self.continuation.block()
+    pub fn pace(&self) -> Pace {
+        self.continuation.pace()
+    }
+
+    /// How many tokens were guessed and computed ahead, and how many of them came.
+    #[must_use]
+    pub fn drafted(&self) -> Drafted {
+        self.continuation.drafted()
     }
 
     /// The tokens of the answer so far.

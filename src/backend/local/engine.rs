@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::continuation::FIRST_BLOCK;
+use super::continuation::Pace;
 use super::decode::{Decoding, Step};
 use super::error::LoadErrorKind;
 use super::kv_cache::KvCache;
@@ -45,8 +45,8 @@ struct Resident {
     cache: KvCache,
     /// What the next token is chosen by, used again for each.
     scores: Scores,
-    /// Tokens of a prompt to compute at once, as its speed was last seen.
-    block: usize,
+    /// Its speed as it was last seen.
+    pace: Pace,
 }
 
 enum Next {
@@ -241,7 +241,7 @@ impl Engine {
             let model = resident.loaded.model.as_mut();
             let seen = model.window().start(0, request.prompt.len());
             let sequence = resident.cache.acquire(&request.prompt[seen..], model)?;
-            Ok(Decoding::new(request, model, sequence, resident.block))
+            Ok(Decoding::new(request, model, sequence, resident.pace))
         });
         begun.unwrap_or_else(|error| Err(self.fail(error)))
     }
@@ -274,7 +274,7 @@ impl Engine {
         let step = self.watched.run(STEP_LIMIT, || {
             decoding.step(model.as_mut(), tokenizer, &mut resident.scores)
         });
-        resident.block = decoding.block();
+        resident.pace = decoding.pace();
         let usage = decoding.usage();
         let shared = Arc::clone(&self.watched.shared);
         if before.completion_tokens > 0 {
@@ -289,11 +289,20 @@ impl Engine {
             }
             Ok(Ok(Step::Finished(text, reason))) => {
                 let further = usage.completion_tokens.saturating_sub(1);
+                let drafted = decoding.drafted();
+                tracing::debug!(
+                    tokens = usage.completion_tokens,
+                    offered = drafted.offered,
+                    accepted = drafted.accepted,
+                    "drafts that were looked up"
+                );
                 let mut queue = shared.lock();
                 if further > 0 && !active.spent.is_zero() {
                     let rate = further as f64 / active.spent.as_secs_f64();
                     queue.counted.tokens_per_second = rate;
                 }
+                queue.counted.drafted_tokens += drafted.offered as u64;
+                queue.counted.accepted_tokens += drafted.accepted as u64;
                 queue.count(active.arrival(), Outcome::Answered);
                 drop(queue);
                 active.text(text);
@@ -418,7 +427,7 @@ impl Engine {
             loaded,
             cache: KvCache::new(self.options.kv_cache_bytes),
             scores: Scores::default(),
-            block: FIRST_BLOCK,
+            pace: Pace::default(),
         });
         self.last_used = shared.clock.now();
         self.publish(match degraded {

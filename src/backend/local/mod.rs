@@ -5,6 +5,7 @@ pub mod continuation;
 pub mod decode;
 pub mod detokenizer;
 pub mod device;
+pub mod drafting;
 pub mod embedded;
 mod engine;
 pub mod error;
@@ -14,9 +15,11 @@ pub mod guide;
 pub mod infinigram;
 pub mod kv_cache;
 pub mod loader;
+pub mod lookup;
 pub mod model_config;
 mod named;
 pub mod packed;
+pub mod payoff;
 pub mod probe;
 mod prompting;
 pub mod queue;
@@ -103,6 +106,34 @@ pub trait LanguageModel {
     /// Whether it gives the logits of all tokens, and not just the most likely one.
     fn gives_logits(&self) -> bool {
         true
+    }
+
+    /// How many tokens behind one whose scores are wanted it can score together with it; 0 where that
+    /// is not faster than one after another.
+    fn ahead(&self) -> usize {
+        0
+    }
+
+    /// As [`Self::forward`], with the logits of all `tokens` (at most one more than [`Self::ahead`]): a row
+    /// for each in `logits`.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    fn forward_all(
+        &mut self,
+        tokens: &[u32],
+        sequence: &mut Sequence,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), GenerateError> {
+        let before = sequence.len();
+        let mut scores = Scores::default();
+        logits.clear();
+        for token in tokens {
+            self.forward(&[*token], sequence, Some(&mut scores))
+                .inspect_err(|_| sequence.truncate(before))?;
+            logits.extend_from_slice(&scores.logits);
+        }
+        Ok(())
     }
 
     /// Has it compute prompts in batches (as it does at first) or token by token. Models without

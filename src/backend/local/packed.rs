@@ -14,12 +14,13 @@ use candle_core::quantized::GgmlDType;
 use tandem_kernels::format::Stored;
 use tandem_kernels::kernels::Kernels;
 use tandem_kernels::matrix::{Matrix, Packed, TILE};
-use tandem_kernels::model::{Dimensions, Layer, Model, Projection, Weights};
+use tandem_kernels::model::{BATCH, Dimensions, Layer, Model, Projection, Weights};
 
 use super::LanguageModel;
 use super::error::LoadError;
 use super::gguf::Gguf;
 use super::model_config::{Architecture, ModelConfig};
+use super::payoff::MOST;
 use super::read_at::ReadAt;
 use super::sampler::Scores;
 use super::sequence::Sequence;
@@ -37,8 +38,6 @@ pub struct PackedQwen {
     model: Model,
     context_tokens: usize,
     vocabulary: usize,
-    /// Where the model does not want the logits.
-    unwanted: Vec<f32>,
 }
 
 /// That a model can be computed here, and how.
@@ -149,7 +148,6 @@ impl PackedQwen {
             model: Model::new(dimensions(config), weights, plan.kernels, threads),
             context_tokens,
             vocabulary: config.vocabulary,
-            unwanted: Vec::new(),
         })
     }
 
@@ -171,6 +169,40 @@ impl LanguageModel for PackedQwen {
         sequence: &mut Sequence,
         scores: Option<&mut Scores>,
     ) -> Result<(), GenerateError> {
+        let Some(scores) = scores else {
+            return self.compute(tokens, sequence, 0, &mut Vec::new());
+        };
+        scores.best = None;
+        self.compute(tokens, sequence, 1, &mut scores.logits)
+    }
+
+    fn ahead(&self) -> usize {
+        MOST
+    }
+
+    fn forward_all(
+        &mut self,
+        tokens: &[u32],
+        sequence: &mut Sequence,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), GenerateError> {
+        self.compute(tokens, sequence, tokens.len(), logits)
+    }
+
+    fn window(&self) -> Window {
+        Window::fixed(self.context_tokens)
+    }
+}
+
+impl PackedQwen {
+    /// Computes `tokens` behind those in `sequence`, and the logits of the last `scored` of them.
+    fn compute(
+        &mut self,
+        tokens: &[u32],
+        sequence: &mut Sequence,
+        scored: usize,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), GenerateError> {
         let start = sequence.len();
         if let Some(token) = tokens
             .iter()
@@ -181,7 +213,7 @@ impl LanguageModel for PackedQwen {
                 "there is no token {token} among its {rows}"
             )));
         }
-        if tokens.is_empty() || start + tokens.len() > self.context_tokens {
+        if tokens.is_empty() || start + tokens.len() > self.context_tokens || scored > BATCH {
             let (count, most) = (tokens.len(), self.context_tokens);
             return Err(refused(&format!(
                 "{count} tokens do not fit behind {start} of {most}"
@@ -191,20 +223,9 @@ impl LanguageModel for PackedQwen {
         let Some(cache) = sequence.pages().filter(|cache| cache.shape() == shape) else {
             return Err(refused("the sequence is another model's"));
         };
-        let (logits, rows) = match scores {
-            Some(scores) => {
-                scores.best = None;
-                (&mut scores.logits, 1)
-            }
-            None => (&mut self.unwanted, 0),
-        };
-        self.model.forward(tokens, start, cache, rows, logits);
+        self.model.forward(tokens, start, cache, scored, logits);
         sequence.push(tokens);
         Ok(())
-    }
-
-    fn window(&self) -> Window {
-        Window::fixed(self.context_tokens)
     }
 }
 

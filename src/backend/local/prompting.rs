@@ -6,10 +6,28 @@ use super::decode::DecodeRequest;
 use super::guide::Guide;
 use super::infinigram::{self, InfiniGram};
 use super::loader::Loaded;
+use super::lookup::Lookup;
 use crate::inference::{
     CompleteTask, CompletionShape, ErrorKind, GenerateError, GenerateRequest, Task,
 };
 use crate::prompt::{Budget, Vocabulary as _, chatml::ChatTemplate, completion, fit};
+
+/// The tokens of the texts around a cursor.
+struct Around {
+    /// Of the document, before the cursor.
+    before: Vec<u32>,
+    /// Of the document, after it.
+    after: Vec<u32>,
+    /// Of each snippet of another document.
+    others: Vec<Vec<u32>>,
+}
+
+impl Around {
+    fn lookup(&self) -> Lookup {
+        let others = self.others.iter().map(Vec::as_slice);
+        Lookup::new(others.chain([self.after.as_slice()]), &self.before)
+    }
+}
 
 impl Loaded {
     /// What decoding a request needs.
@@ -24,6 +42,7 @@ impl Loaded {
         let mut stop = request.stop;
         let mut ends = &self.ends;
         let mut guide = Guide::default();
+        let mut around = None;
         let mut prompt = match &request.task {
             Task::Complete(task) => {
                 ends = &self.completion_ends;
@@ -34,8 +53,12 @@ impl Loaded {
                 let (tokenizer, prompting) = (&self.tokenizer, &self.prompting);
                 let prompt = completion::render(task, tokenizer, prompting, budget, heals)?;
                 stop.extend(prompt.stop);
-                let document = self.document(task, prompt.begun)?;
-                guide = Guide::new(prompt.begun, document);
+                let texts = self.around(task, prompt.begun)?;
+                let copies = self.prompting.profile.copies;
+                let grams = texts.as_ref().filter(|_| copies);
+                let grams = grams.map(|it| InfiniGram::new(&it.before, &it.after, &it.others));
+                guide = Guide::new(prompt.begun, grams);
+                around = texts;
                 prompt.tokens
             }
             Task::Chat(task) => self.chat()?.chat(task, &self.tokenizer, budget)?,
@@ -52,8 +75,14 @@ impl Loaded {
                 "Type something first.",
             ));
         }
+        let lookup = (self.model.ahead() > 0).then(|| match &around {
+            Some(around) => around.lookup(),
+            // A conversation: what it is about is in it.
+            None => Lookup::new([], &prompt),
+        });
         Ok(DecodeRequest {
             prompt,
+            lookup,
             sampling: request.sampling,
             max_tokens: request.max_tokens,
             ends: Arc::clone(ends),
@@ -62,14 +91,11 @@ impl Loaded {
         })
     }
 
-    /// What the document says comes next, for a model that is to be told. The text before the cursor
-    /// counts up to the piece that is `begun`.
-    fn document(
-        &self,
-        task: &CompleteTask,
-        begun: &str,
-    ) -> Result<Option<InfiniGram>, GenerateError> {
-        if !self.prompting.profile.copies {
+    /// The texts around the cursor, for a model that is told what they say or whose answer is looked up in
+    /// them: the whole document, and not just what the prompt has of it. The text before the cursor counts
+    /// up to the piece that is `begun`.
+    fn around(&self, task: &CompleteTask, begun: &str) -> Result<Option<Around>, GenerateError> {
+        if !self.prompting.profile.copies && self.model.ahead() == 0 {
             return Ok(None);
         }
         let before = &task.prefix[..task.prefix.len() - begun.len()];
@@ -78,7 +104,11 @@ impl Loaded {
         let others = task.snippets.iter();
         let others = others.map(|snippet| self.tokenizer.encode(&snippet.text));
         let others = others.collect::<Result<Vec<_>, _>>()?;
-        Ok(Some(InfiniGram::new(&before, &after, &others)))
+        Ok(Some(Around {
+            before,
+            after,
+            others,
+        }))
     }
 
     fn chat(&self) -> Result<ChatTemplate, GenerateError> {

@@ -11,6 +11,7 @@ use candle_nn::rotary_emb::rope;
 use super::LanguageModel;
 use super::error::{LoadError, arithmetic};
 use super::model_config::{Architecture, ModelConfig};
+use super::payoff::MOST;
 use super::sampler::Scores;
 use super::sequence::{KvShape, Sequence};
 use super::weights::Weights;
@@ -98,7 +99,8 @@ impl Qwen {
         &self,
         tokens: &[u32],
         sequence: &mut Sequence,
-        scores: Option<&mut Scores>,
+        scored: usize,
+        logits: &mut Vec<f32>,
     ) -> Result<()> {
         let start = sequence.len();
         let count = tokens.len();
@@ -116,19 +118,23 @@ impl Qwen {
             let keys = self.heads(&layer.key, &h, &cosine, &sine)?;
             let values = self.split_heads(&layer.value, &h)?;
             let (keys, values) = sequence.append(index, &keys, &values)?;
-            // The last layer's output is wanted at the last position only, or not at all: its keys
+            // The last layer's output is wanted at the scored positions only, or not at all: its keys
             // and values are all that later tokens need of the other positions.
             if index < last {
                 let query = self.heads(&layer.query, &h, &cosine, &sine)?;
                 let attended = self.attend(&query, &keys, &values, mask.as_ref())?;
                 x = (x + layer.output.forward(&attended)?)?;
-            } else if scores.is_some() {
-                let h = h.narrow(0, count - 1, 1)?;
-                let cosine = cosine.narrow(0, count - 1, 1)?;
-                let sine = sine.narrow(0, count - 1, 1)?;
+            } else if scored > 0 {
+                let first = count - scored;
+                let h = h.narrow(0, first, scored)?;
+                let cosine = cosine.narrow(0, first, scored)?;
+                let sine = sine.narrow(0, first, scored)?;
+                let mask = mask.as_ref().filter(|_| scored > 1);
+                let mask = mask.map(|mask| mask.narrow(0, first, scored));
+                let mask = mask.transpose()?;
                 let query = self.heads(&layer.query, &h, &cosine, &sine)?;
-                let attended = self.attend(&query, &keys, &values, None)?;
-                x = (x.narrow(0, count - 1, 1)? + layer.output.forward(&attended)?)?;
+                let attended = self.attend(&query, &keys, &values, mask.as_ref())?;
+                x = (x.narrow(0, first, scored)? + layer.output.forward(&attended)?)?;
             } else {
                 break;
             }
@@ -136,23 +142,22 @@ impl Qwen {
             let gated = (layer.gate.forward(&h)?.silu()? * layer.up.forward(&h)?)?;
             x = (x + layer.down.forward(&gated)?)?;
         }
-        if let Some(scores) = scores {
+        if scored > 0 {
             let h = rms_norm(&x, &self.norm, self.epsilon())?;
             // Nothing is copied here where they are in the processor's memory already.
-            let logits = self
+            let computed = self
                 .head
                 .forward(&h)?
                 .contiguous()?
                 .to_device(&Device::Cpu)?;
-            let (storage, layout) = logits.storage_and_layout();
+            let (storage, layout) = computed.storage_and_layout();
             let Storage::Cpu(storage) = &*storage else {
                 candle_core::bail!("the logits are not in the processor's memory");
             };
             let start = layout.start_offset();
-            let rows = &storage.as_slice::<f32>()?[start..start + logits.elem_count()];
-            scores.best = None;
-            scores.logits.clear();
-            scores.logits.extend_from_slice(rows);
+            let rows = &storage.as_slice::<f32>()?[start..start + computed.elem_count()];
+            logits.clear();
+            logits.extend_from_slice(rows);
         }
         sequence.push(tokens);
         Ok(())
@@ -238,7 +243,27 @@ impl LanguageModel for Qwen {
         sequence: &mut Sequence,
         scores: Option<&mut Scores>,
     ) -> std::result::Result<(), GenerateError> {
-        self.compute(tokens, sequence, scores)
+        let computed = match scores {
+            Some(scores) => {
+                scores.best = None;
+                self.compute(tokens, sequence, 1, &mut scores.logits)
+            }
+            None => self.compute(tokens, sequence, 0, &mut Vec::new()),
+        };
+        computed.map_err(|error| arithmetic(&error))
+    }
+
+    fn ahead(&self) -> usize {
+        MOST
+    }
+
+    fn forward_all(
+        &mut self,
+        tokens: &[u32],
+        sequence: &mut Sequence,
+        logits: &mut Vec<f32>,
+    ) -> std::result::Result<(), GenerateError> {
+        self.compute(tokens, sequence, tokens.len(), logits)
             .map_err(|error| arithmetic(&error))
     }
 

@@ -47,6 +47,17 @@ impl StopSequences {
         Passed::Text(std::mem::replace(&mut self.held, rest))
     }
 
+    /// Whether a token of these bytes ends the text whatever stood before it.
+    #[must_use]
+    pub fn are_in(&self, bytes: &[u8]) -> bool {
+        let mut stops = self.stops.iter();
+        stops.any(|stop| {
+            bytes
+                .windows(stop.len())
+                .any(|part| part == stop.as_bytes())
+        })
+    }
+
     /// The text held back, when no more follows.
     #[must_use]
     pub fn finish(&mut self) -> String {
@@ -103,6 +114,14 @@ mod tests {
         let (shown, stopped) = run(&["a\n", "b\n"], &["\n\n"]);
         assert_eq!(shown, ["a", "\nb", "\n"]);
         assert!(!stopped);
+    }
+
+    #[test]
+    fn a_token_with_a_stop_sequence_in_it_is_known() {
+        let stops = StopSequences::new(vec![String::new(), "\n\n".to_owned(), "é".to_owned()]);
+        for (token, ends) in [(";\n\n  ", true), ("é", true), ("\n", false), ("", false)] {
+            assert_eq!(stops.are_in(token.as_bytes()), ends, "{token:?}");
+        }
     }
 
     proptest! {

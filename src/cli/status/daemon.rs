@@ -93,6 +93,10 @@ fn cache(statistics: &Statistics) -> String {
     if statistics.tokens_per_second > 0.0 {
         let _ = write!(line, " · {:.0} tokens/s last", statistics.tokens_per_second);
     }
+    if statistics.drafted_tokens > 0 {
+        let (accepted, drafted) = (statistics.accepted_tokens, statistics.drafted_tokens);
+        let _ = write!(line, " · {accepted} of {drafted} drafted tokens right");
+    }
     line
 }
 
@@ -160,6 +164,8 @@ mod tests {
             prompt_tokens: 1000,
             cached_tokens: 934,
             completion_tokens: 55,
+            drafted_tokens: 20,
+            accepted_tokens: 17,
             tokens_per_second: 812.4,
             kv_sequences: 4,
             kv_bytes: 12_000_000,
@@ -203,7 +209,7 @@ mod tests {
             serving for 3 min, 41.0 MB (process 41, 0.1.0)
               embedded · tandem-mini               ready: loads on first need
                 2 sessions · 1 load · 1 in the making, 2 waiting · 812 answered, 1 failed, 40 cancelled
-                cache: 93 % of 1000 prompt tokens · 4 sequences, 12.0 MB · 812 tokens/s last
+                cache: 93 % of 1000 prompt tokens · 4 sequences, 12.0 MB · 812 tokens/s last · 17 of 20 drafted tokens right
               session lsp[2J (process 42): 1 in flight of 853, for 2 h, claude breaker open
         "]].assert_eq(&plain);
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tandem::backend::local::ModelSource;
+use tandem::backend::local::continuation::Pace;
 use tandem::backend::local::decode::{DecodeRequest, Decoding, Step};
 use tandem::backend::local::detokenizer::Detokenizer;
 use tandem::backend::local::guide::Guide;
@@ -302,9 +303,10 @@ fn answers_end_where_hugging_faces_end_and_chats_are_rendered_as_its_template_do
             ends: Arc::clone(&loaded.ends),
             stop: Vec::new(),
             guide: Guide::default(),
+            lookup: None,
         };
         let sequence = loaded.model.sequence().unwrap();
-        let mut decoding = Decoding::new(request, loaded.model.as_ref(), sequence, 64);
+        let mut decoding = Decoding::new(request, loaded.model.as_ref(), sequence, Pace::default());
         let mut scores = Scores::default();
         let reason = loop {
             let step = decoding.step(loaded.model.as_mut(), &loaded.tokenizer, &mut scores);

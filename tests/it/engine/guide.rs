@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use tandem::backend::local::continuation::Pace;
 use tandem::backend::local::decode::{DecodeRequest, Decoding, Step};
 use tandem::backend::local::guide::Guide;
 use tandem::backend::local::sampler::Scores;
@@ -146,9 +147,10 @@ fn what_is_begun_does_not_count_as_the_answer_and_all_else_does() {
             ends: Arc::default(),
             stop: Vec::new(),
             guide: Guide::new(begun, None),
+            lookup: None,
         };
         let sequence = model.sequence().unwrap();
-        let mut decoding = Decoding::new(request, &model, sequence, 64);
+        let mut decoding = Decoding::new(request, &model, sequence, Pace::default());
         let mut scores = Scores::default();
         let reason = loop {
             if let Step::Finished(_, reason) =

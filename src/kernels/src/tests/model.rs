@@ -171,6 +171,10 @@ fn several_tokens_can_be_scored_at_once() {
         let mut fresh = Cache::new(model.cache_shape());
         let expected = logits(&mut model, &mut fresh, &tokens[..end], 0, 64);
         close(row, &expected, &format!("token {end}"));
+        // What is said of a guess is what would have been said one token after another, to the bit.
+        let mut one_by_one = Cache::new(model.cache_shape());
+        let expected = logits(&mut model, &mut one_by_one, &tokens[..end], 0, 1);
+        assert!(row == expected, "token {end} one by one");
     }
 }
 
