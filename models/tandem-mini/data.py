@@ -26,6 +26,8 @@ LANGUAGES = {
 }
 # Bytes kept of each language, and of one package, so that no single project teaches its own style.
 LANGUAGE_BYTES = {"rust": 40e6, "python": 40e6, "typescript": 32e6, "javascript": 8e6, "go": 16e6, "c": 10e6}
+# A further training that sees a few million tokens draws from less.
+FURTHER_BYTES = {"rust": 14e6, "python": 20e6, "typescript": 14e6, "javascript": 3e6, "go": 10e6, "c": 5e6}
 PACKAGE_BYTES = {"rust": 3.5e5, "python": 4.5e5, "typescript": 6e5, "javascript": 2.0e5, "go": 1.2e6, "c": 6e5}
 # Declarations of operating systems and browsers by the thousand: written by generators, learnt by heart, of no use.
 BINDINGS = re.compile(r"^(windows.*|winapi.*|winsafe|web-sys|js-sys|objc2.*|wasi.*|libc|linux-raw-sys|ndk.*|jni-sys|.*-sys|.*-bindings)$")
@@ -238,8 +240,26 @@ def held_out(name):
     return int(hashlib.sha256(name.lower().encode()).hexdigest(), 16) % HOLD_OUT_ONE_IN == 0
 
 
-def collect(raw: Path, out: Path):
-    """Writes train.jsonl and heldout.jsonl under `out` and data.json beside this file."""
+def write_manifest(data):
+    """data.json, a package a line."""
+    def listed(value):
+        if isinstance(value, list):
+            return "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n]"
+        if "packages" in value:
+            return "{" + ", ".join(f"{json.dumps(k)}: {listed(v)}" for k, v in value.items()) + "}"
+        return json.dumps(value)
+
+    parts = ",\n ".join(f"{json.dumps(k)}: {listed(v)}" for k, v in data.items())
+    (HERE / "data.json").write_text("{" + parts + "}\n")
+
+
+def collect(raw: Path, out: Path, further=False):
+    """Writes train.jsonl and heldout.jsonl under `out` and data.json beside this file.
+
+    With `further` it is the data of a model's further training: less of it, listed in data.json
+    beside what the model saw before.
+    """
+    language_bytes = FURTHER_BYTES if further else LANGUAGE_BYTES
     groups = {True: [], False: []}
     manifest, refused = [], []
     readers = {"crates.io": rust_packages, "pypi": python_packages, "npm": npm_packages, "debian (go)": go_packages, "debian (c)": c_packages}
@@ -287,7 +307,7 @@ def collect(raw: Path, out: Path):
             for chosen in packages:
                 for d in chosen:
                     size, key = len(d["text"]), ("held out " if apart else "") + d["lang"]
-                    if not apart and totals.get(key, 0) + size > LANGUAGE_BYTES[d["lang"]]:
+                    if not apart and totals.get(key, 0) + size > language_bytes[d["lang"]]:
                         continue
                     lines = line_keys(d["text"])
                     if not lines or len(lines & seen_lines) > 0.5 * len(lines):
@@ -303,8 +323,13 @@ def collect(raw: Path, out: Path):
                     entry["bytes"] += size
                     sink.write(json.dumps(d) + "\n")
     manifest = sorted((m for m in manifest if m["files"]), key=lambda m: (m["registry"], m["name"]))
-    with open(HERE / "data.json", "w") as sink:
-        rows = ",\n  ".join(json.dumps(m) for m in manifest)
-        sink.write(f'{{"bytes": {json.dumps(totals)},\n "packages": [\n  {rows}\n]}}\n')
+    data = json.loads((HERE / "data.json").read_text()) if further else {}
+    if further:
+        # What is held out stays so, and is listed once.
+        data["further_training"] = {"bytes": {k: v for k, v in totals.items() if not k.startswith("held out")},
+                                    "packages": [m for m in manifest if not m["held_out"]]}
+    else:
+        data = {"bytes": totals, "packages": manifest}
+    write_manifest(data)
     (out / "refused.txt").write_text("\n".join(refused))
     print(json.dumps(totals, indent=1))

@@ -1,6 +1,7 @@
 """Measures tandem-mini on packages that were held out of its training.
 
     eval.py WORK [--holes 500] [--languages rust,python,typescript] [--order psm|spm]
+    eval.py WORK --loss 400      only the cross-entropy of so many examples as training cuts them
 
 For each language, holes in real files: the cursor stands somewhere in a line of code, the rest of the
 line is gone, and the file goes on below. The greedy answer (up to 24 tokens, cut at its first line
@@ -17,7 +18,7 @@ from pathlib import Path
 import torch
 
 import fim
-from model import load_reference
+from model import load_ours, load_reference
 
 HERE = Path(__file__).resolve().parent
 COMMENTS = ("//", "#", "*", "/*", '"""', "'''", "<!--")
@@ -111,6 +112,21 @@ def answers(model, tok, prompts, batch=16):
     return out
 
 
+@torch.no_grad()
+def losses(path, documents, count, length=512):
+    """Cross-entropy in nats per token of all tokens, and of the holes' alone, in `count` examples."""
+    model, tok = load_ours(path)
+    stream = fim.Stream(documents, tok, 2026)
+    sums, counts = [0.0, 0.0], [0, 0]
+    for _ in range(count):
+        ids, weights = map(torch.tensor, stream.row(length))
+        _, each = model.loss(ids[None, :-1], ids[None, 1:], weights[None, 1:])
+        for i, chosen in enumerate((weights[1:] > 0, weights[1:] > 1)):
+            sums[i] += each[chosen].sum().item()
+            counts[i] += int(chosen.sum())
+    return sums[0] / counts[0], sums[1] / counts[1], counts
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
@@ -119,13 +135,18 @@ def main():
     parser.add_argument("--gguf", type=Path, default=HERE / "tandem-mini.gguf")
     parser.add_argument("--order", choices=["spm", "psm"], default="spm", help="suffix or prefix first")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--loss", type=int, default=0, help="print the loss of so many examples, and nothing else")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--show", type=int, default=0, help="print this many answers of each language")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    model, tok = load_reference(options.gguf)
     with open(options.work / "data/heldout.jsonl") as lines:
         documents = [json.loads(line) for line in lines]
+    if options.loss:
+        everything, in_holes, counts = losses(options.gguf, documents, options.loss)
+        print(f"{options.gguf.name}: {everything:.3f} nats a token of {counts[0]}, {in_holes:.3f} of the {counts[1]} in holes")
+        return
+    model, tok = load_reference(options.gguf)
 
     table = []
     for language in options.languages.split(","):

@@ -11,13 +11,52 @@ PRE, SUF, MID = "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"
 
 # Suffix first (SPM): the answer goes on directly after the prefix, which a model this small learns at once. Prefix first
 # (PSM) asks it to look back past the suffix; after 5 million tokens it had not learnt that. The rest is plain text.
-SPM_SHARE = 0.65
-PSM_SHARE = 0.2
+SPM_SHARE = 0.85
+PSM_SHARE = 0.03
 HOLE_WEIGHT = 6.0
-PATH_SHARE = 0.5
-SNIPPET_SHARE = 0.12
+PATH_SHARE = 0.7
+SNIPPET_SHARE = 0.04
+# The server leaves the piece that is being typed out of the prompt, and has the answer begin with it.
+HEALED_SHARE = 0.9
+LONGEST_HEALED = 48
+SUFFIX_TOKENS = 160
 EMPTY_SUFFIX_SHARE = 0.15
 BRACKETS = {"(": ")", "[": "]", "{": "}"}
+
+
+def unfinished(text):
+    """The piece at the end of `text` that more text could make part of another token (src/prompt/healing.rs)."""
+    near = text[-LONGEST_HEALED - 1:]
+    if not near or near[-1] in "\r\n":
+        return ""
+    mark = lambda c: not c.isspace() and not c.isalnum()
+    last = near[-1]
+    if last.isspace():
+        piece = last
+    elif mark(last):
+        start = len(near)
+        while start and mark(near[start - 1]):
+            start -= 1
+        piece = near[start - (near[:start].endswith(" ")):]
+    elif not last.isalpha():
+        piece = ""
+    else:
+        start = len(near)
+        while start and near[start - 1].isalpha():
+            start -= 1
+        before, other = near[start - 1:start], near[start - 2:start - 1] if start > 1 else ""
+        taken = other == " " or (other != "" and mark(other))
+        blank = before.isspace() and before not in "\r\n"
+        piece = near[start - (blank or (before != "" and mark(before) and not taken)):]
+    return piece if len(piece.encode()) <= LONGEST_HEALED else ""
+
+
+def after_word(text, at):
+    """The first place from `at` on that is not inside a word: a person does not want half of a name."""
+    word = lambda c: c.isalnum() or c == "_"
+    while 0 < at < len(text) and word(text[at - 1]) and word(text[at]):
+        at += 1
+    return at
 
 
 def middle_span(rng, text):
@@ -37,18 +76,21 @@ def middle_span(rng, text):
     if not line.strip():
         return at, at
     cursor = start + rng.randint(indent, max(indent, len(line.rstrip()) - 1))
-    if kind < 0.45:  # the rest of the line; a few times there is nothing left to say
+    if kind < 0.40:  # the rest of the line; a few times there is nothing left to say
         return (end, end) if rng.random() < 0.03 else (cursor, end)
-    if kind < 0.56:  # a whole line, the indentation typed by the editor or not
-        return start + (indent if rng.random() < 0.8 else 0), end
-    if kind < 0.68:  # the rest of the line and some lines more
+    if kind < 0.48:  # the last words or marks of the line
+        pieces = [m.start() for m in re.finditer(r"\w+|[^\w\s]", line)]
+        return start + rng.choice(pieces[-3:]), end
+    if kind < 0.66:  # a whole line, the indentation typed by the editor or not
+        return start + (indent if rng.random() < 0.9 else 0), end
+    if kind < 0.72:  # the rest of the line and some lines more
         for _ in range(rng.randint(1, 5)):
             further = text.find("\n", end + 1)
             if further < 0 or further - cursor > 500:
                 break
             end = further
         return cursor, end
-    if kind < 0.80:  # the block that a line opens: what follows with deeper indentation
+    if kind < 0.84:  # the block that a line opens: what follows with deeper indentation
         for _ in range(30):
             if line.rstrip().endswith(("{", ":", "(", "[", "=>", "=")):
                 break
@@ -67,7 +109,7 @@ def middle_span(rng, text):
                 stop = after
             here = after + 1
         return end, stop
-    if kind < 0.93:  # inside an expression: up to the bracket that closes it, or a few words
+    if kind < 0.96:  # inside an expression: up to the bracket that closes it, or a few words
         opens = [m.start() for m in re.finditer(r"[(\[{]", line)]
         if opens and rng.random() < 0.7:
             depth, o = 0, rng.choice(opens)
@@ -76,8 +118,8 @@ def middle_span(rng, text):
                 depth -= text[i] in ")]}"
                 if depth == 0:
                     return rng.randint(start + o + 1, i), i
-        return cursor, rng.randint(cursor, end)
-    return at, min(len(text), at + rng.randint(1, 240))  # anywhere
+        return cursor, after_word(text, rng.randint(cursor, end))
+    return at, after_word(text, min(len(text), at + rng.randint(1, 240)))  # anywhere
 
 
 def short_path(rng, document):
@@ -114,11 +156,13 @@ def example(rng, encode, document, others, room):
         ids = (head + encode(text[first:first + reach]) + (encode(END) if first + reach >= len(text) else []))[:room]
         return ids, [1.0] * len(ids)
     start, end = middle_span(rng, text)
+    if rng.random() < HEALED_SHARE:
+        start -= len(unfinished(text[max(0, start - LONGEST_HEALED - 1):start]))
     middle = encode(text[start:end])
     answer = middle[: room // 2] if len(middle) > room // 2 else middle + encode(END)
     budget = room - len(head) - len(answer) - 3
     prefix, suffix = encode(text[max(0, start - reach):start]), encode(text[end:end + reach])
-    after = 0 if rng.random() < EMPTY_SUFFIX_SHARE else int(budget * rng.uniform(0.02, 0.45))
+    after = 0 if rng.random() < EMPTY_SUFFIX_SHARE else min(SUFFIX_TOKENS, int(budget * rng.uniform(0.02, 0.45)))
     after = min(after, len(suffix))
     before = min(budget - after, len(prefix))
     prefix, suffix = prefix[len(prefix) - before:], suffix[:after]

@@ -5,6 +5,7 @@
     train.py prepare   WORK   filters them into WORK/data/{train,heldout}.jsonl and writes data.json
     train.py tokenizer WORK   trains the byte-level BPE on a sample: WORK/tokenizer.json
     train.py train     WORK   trains for --minutes; resumes from WORK/checkpoint.pt if it is there
+    train.py train     WORK --from FILE.gguf   goes on from a file's weights, with its tokenizer and a new optimizer
     train.py export    WORK   writes tandem-mini.gguf, checks it against transformers, writes golden.json
 """
 
@@ -69,7 +70,8 @@ def orthogonal(g, steps=5):
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum whose update is orthogonalized; for the hidden matrices, grouped by shape."""
 
-    def __init__(self, parameters, lr, momentum=0.95, weight_decay=0.0):
+    def __init__(self, parameters, lr, momentum=0.95, weight_decay=0.0, arithmetic=torch.bfloat16):
+        self.arithmetic = arithmetic
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -83,7 +85,7 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"].lerp_(p.grad, 1 - group["momentum"])
                 shapes.setdefault(p.shape, []).append((p, p.grad.lerp(state["momentum"], group["momentum"])))
             for shape, pairs in shapes.items():
-                updates = orthogonal(torch.stack([u for _, u in pairs]).bfloat16()).float()
+                updates = orthogonal(torch.stack([u for _, u in pairs]).to(self.arithmetic)).float()
                 scale = max(1, shape[0] / shape[1]) ** 0.5
                 for (p, _), update in zip(pairs, updates):
                     p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
@@ -129,12 +131,18 @@ def worker(index, model, flat, jobs, results, work, options, first_step):
 def train(work, options):
     torch.manual_seed(options.seed)
     torch.set_num_threads(1)
-    tok = load_tokenizer(work)
-    config = Config(vocabulary=tok.get_vocab_size(), **json.loads(options.config))
-    model = Model(config)
+    if options.origin:
+        model, tok = load_ours(options.origin)
+        model.train()
+        config = model.c
+        tok.save(str(work / "tokenizer.json"))
+    else:
+        tok = load_tokenizer(work)
+        config = Config(vocabulary=tok.get_vocab_size(), **json.loads(options.config))
+        model = Model(config)
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embedding" not in n]
     rest = [p for n, p in model.named_parameters() if p.dim() != 2 or "embedding" in n]
-    optimizers = [Muon(matrices, options.muon_lr, weight_decay=0.02),
+    optimizers = [Muon(matrices, options.muon_lr, weight_decay=0.02, arithmetic=torch.bfloat16 if options.bf16 else torch.float32),
                   torch.optim.AdamW(rest, options.adam_lr, betas=(0.9, 0.97), weight_decay=0.0, fused=True)]
     base = [g["lr"] for o in optimizers for g in o.param_groups]
     step, seen, spent = 0, 0, 0.0
@@ -188,7 +196,7 @@ def train(work, options):
         step, seen = step + 1, seen + options.rows * config.context
         took = time.time() - began
         # The first steps compile; a budget of minutes is of training.
-        spent += min(took, 30.0)
+        spent += min(took, 30.0) if options.compile else took
         loss = sum(r[0] for r in rows) / options.rows
         hole = sum(r[1] for r in rows) / max(1, sum(r[2] for r in rows))
         mean = loss if mean is None else 0.95 * mean + 0.05 * loss
@@ -279,8 +287,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["fetch", "prepare", "tokenizer", "train", "export", "golden"])
     parser.add_argument("work", type=Path)
+    parser.add_argument("--further", action="store_true", help="prepare: less data, for the training of a model that is there")
     parser.add_argument("--vocabulary", type=int, default=4096)
     parser.add_argument("--tokenizer-bytes", type=float, default=24e6)
+    parser.add_argument("--from", dest="origin", type=Path, help="a GGUF of ours whose weights training starts from")
     parser.add_argument("--config", default="{}", help="JSON of Config fields that differ from the defaults")
     parser.add_argument("--minutes", type=float, default=90, help="training time, earlier runs counted in")
     parser.add_argument("--steps", type=int, default=10**9)
@@ -299,7 +309,7 @@ def main():
         case "fetch":
             data.fetch(work / "raw")
         case "prepare":
-            data.collect(work / "raw", work / "data")
+            data.collect(work / "raw", work / "data", options.further)
         case "tokenizer":
             tokenizer(work, options)
         case "train":
