@@ -196,6 +196,12 @@ pub struct AskArgs {
     /// How much thought it deserves; `high` asks for the strong model
     #[arg(long, value_enum, default_value_t = EffortArg::Low, value_name = "EFFORT")]
     pub effort: EffortArg,
+    /// Answer with JSON that is valid by the JSON Schema in this file
+    #[arg(long, value_name = "FILE")]
+    pub schema: Option<PathBuf>,
+    /// The longest answer, in tokens
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=128_000))]
+    pub max_tokens: Option<u32>,
     /// Print JSON when the answer is complete
     #[arg(long)]
     pub json: bool,

@@ -16,8 +16,8 @@ use super::output;
 use super::progress::Progress;
 use crate::app::App;
 use crate::inference::{
-    ChatTask, ClientId, Effort, FinishReason, GenerateRequest, Message, Priority, RequestId, Role,
-    Sampling, Task,
+    AnswerSchema, ChatTask, ClientId, Effort, FinishReason, GenerateRequest, Message, Priority,
+    RequestId, Role, Sampling, Task,
 };
 use crate::router::{Answer, NoAnswer, Origin, RouteRequest, RoutedEvent, RoutedStream};
 
@@ -34,6 +34,9 @@ const SAMPLING: Sampling = Sampling {
 
 const SYSTEM: &str = "You answer questions of a programmer at a command line. Be brief and exact. \
                       Write plain text; put code on lines of its own.";
+
+const SYSTEM_OF_JSON: &str =
+    "You answer questions of a programmer at a command line. Be brief and exact.";
 
 /// See the module.
 pub async fn run(app: App, surroundings: &Surroundings, args: AskArgs) -> Result<Exit, Failure> {
@@ -63,19 +66,29 @@ pub async fn run(app: App, surroundings: &Surroundings, args: AskArgs) -> Result
             context.push_str(&fenced("Piped in:", &text));
         }
     }
+    let schema = match &args.schema {
+        None => None,
+        Some(file) => {
+            let text = read_document(&surroundings.folder.join(file))?;
+            Some(AnswerSchema::parse(&text)?)
+        }
+    };
+    let by_schema = schema.is_some();
+    let limit = app.router.settings().claude.max_tokens;
     let request = RouteRequest {
         generate: GenerateRequest {
             client: ClientId::default(),
             id: RequestId::next(),
             task: Task::Chat(ChatTask {
-                system: Some(SYSTEM.to_owned()),
+                system: Some(if by_schema { SYSTEM_OF_JSON } else { SYSTEM }.to_owned()),
                 messages: vec![Message {
                     role: Role::User,
                     text: context + &args.question.join(" "),
                 }],
+                schema,
             }),
             sampling: SAMPLING,
-            max_tokens: app.router.settings().claude.max_tokens,
+            max_tokens: args.max_tokens.map_or(limit, |tokens| tokens as usize),
             stop: Vec::new(),
             effort: Effort::from(args.effort),
             priority: Priority::Tool,
@@ -92,7 +105,7 @@ pub async fn run(app: App, surroundings: &Surroundings, args: AskArgs) -> Result
     if args.json {
         let outcome = stream.collect_within(LIMIT, |_| ()).await;
         drop(progress);
-        return in_json(outcome, started.elapsed());
+        return in_json(outcome, by_schema, started.elapsed());
     }
     let outcome = tokio::time::timeout(
         LIMIT,
@@ -164,12 +177,16 @@ async fn print(
     ))
 }
 
-fn in_json(outcome: Result<Answer, NoAnswer>, took: Duration) -> Result<Exit, Failure> {
+fn in_json(
+    outcome: Result<Answer, NoAnswer>,
+    by_schema: bool,
+    took: Duration,
+) -> Result<Exit, Failure> {
     let answer = match outcome {
         Ok(answer) => answer,
         Err(no_answer) => return nothing(&no_answer, true, took),
     };
-    output::print_json(&json!({
+    let mut shown = json!({
         "answer": answer.text,
         "backend": answer.attribution.backend,
         "model": answer.attribution.model,
@@ -180,6 +197,10 @@ fn in_json(outcome: Result<Answer, NoAnswer>, took: Duration) -> Result<Exit, Fa
             .is_some_and(|finish| finish.reason == FinishReason::Stop),
         "tokens": tokens(&answer),
         "milliseconds": milliseconds(took),
-    }))?;
+    });
+    if by_schema {
+        shown["value"] = serde_json::from_str(&answer.text).unwrap_or_default();
+    }
+    output::print_json(&shown)?;
     Ok(Exit::Done)
 }

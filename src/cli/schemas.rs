@@ -17,7 +17,7 @@ fn all() -> BTreeMap<String, Value> {
     let tools = mcp::schemas()
         .into_iter()
         .map(|(name, schema)| (format!("tools/{name}"), schema.to_value()));
-    [
+    let mut all: BTreeMap<String, Value> = [
         ("config.schema".to_owned(), config_schema()),
         ("project.schema".to_owned(), project_schema()),
         ("editor.schema".to_owned(), editor_schema()),
@@ -25,7 +25,10 @@ fn all() -> BTreeMap<String, Value> {
     ]
     .into_iter()
     .chain(tools)
-    .collect()
+    .collect();
+    // In an order that nothing but their content changes.
+    all.values_mut().for_each(Value::sort_all_objects);
+    all
 }
 
 /// Prints the names.

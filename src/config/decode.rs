@@ -66,7 +66,8 @@ pub(super) fn keys<T: JsonSchema>() -> Vec<String> {
             walk(schema, root, &format!("{key}."), keys);
         }
     }
-    let schema = schemars::schema_for!(T).to_value();
+    let mut schema = schemars::schema_for!(T).to_value();
+    schema.sort_all_objects();
     let mut keys = Vec::new();
     walk(&schema, &schema, "", &mut keys);
     keys

@@ -43,6 +43,8 @@ fn schema<T: JsonSchema>() -> Value {
         .into_root_schema_for::<T>()
         .to_value();
     drop_defaults(&mut schema);
+    // The order in which known keys are told, and that of the files.
+    schema.sort_all_objects();
     schema
 }
 

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum ErrorKind {
     /// The request makes no sense to any backend.
     InvalidRequest,
-    /// The request is sound and does not fit this backend's context.
+    /// The request is sound and does not fit this backend's context, or its answer not into the tokens
+    /// that it may have.
     TooLong,
     /// Not ready: absent, loading or switched off.
     Unavailable,

@@ -8,6 +8,7 @@ mod error;
 mod health;
 mod reason;
 mod request;
+mod schema;
 mod statistics;
 mod stream;
 
@@ -21,6 +22,7 @@ pub use request::{
     ChatTask, ClientId, CompleteTask, CompletionShape, EditTask, Effort, GenerateRequest, Message,
     Priority, RequestId, Role, Sampling, Snippet, Task,
 };
+pub use schema::AnswerSchema;
 pub use statistics::Statistics;
 pub use stream::{
     Disconnected, Event, EventSender, Finish, FinishReason, Generation, NotSent, TokenStream, Usage,

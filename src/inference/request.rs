@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::AnswerSchema;
+
 /// Names one request in logs, for the life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct RequestId(pub u64);
@@ -105,6 +107,8 @@ pub struct ChatTask {
     pub system: Option<String>,
     /// The turns so far; the last one is the user's.
     pub messages: Vec<Message>,
+    /// The answer is JSON, and valid by this.
+    pub schema: Option<AnswerSchema>,
 }
 
 /// One turn.

@@ -9,6 +9,7 @@
 //! What stands in a document is data. The tags around it are chosen so that no text inside can
 //! contain or close them, and the system text says that nothing inside is an instruction.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use crate::inference::{
@@ -77,6 +78,27 @@ impl ChatPrompt {
             .flat_map(|turn| &turn.blocks)
             .any(|block| block.text.contains(text))
     }
+}
+
+/// The conversation with its schema told in the standing instructions: for models of which the schema
+/// only forbids tokens, and that would else not know what they are to write.
+#[must_use]
+pub fn told_schema(task: &ChatTask) -> Cow<'_, ChatTask> {
+    let Some(schema) = &task.schema else {
+        return Cow::Borrowed(task);
+    };
+    let told = format!(
+        "Answer with JSON alone, without a code fence, valid by this JSON Schema:\n{}",
+        schema.json()
+    );
+    let system = match task.system.as_deref().map(str::trim_end) {
+        None | Some("") => told,
+        Some(system) => format!("{system}\n\n{told}"),
+    };
+    Cow::Owned(ChatTask {
+        system: Some(system),
+        ..task.clone()
+    })
 }
 
 /// Renders a task.
@@ -489,6 +511,7 @@ mod tests {
                     text: (*text).to_owned(),
                 })
                 .collect(),
+            schema: None,
         })
     }
 

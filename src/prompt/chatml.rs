@@ -198,6 +198,7 @@ mod tests {
                 role: Role::User,
                 text: text.into(),
             }],
+            schema: None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! One request from admission to its end: plan, ask, fall back until the first text, record.
 
+mod schema;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,7 +17,7 @@ use super::stream::{Outlet, RoutedEvent, empty_reason};
 use super::{RouteRequest, Router, policy::ClaudeState, refusal::Refusal};
 use crate::config::Settings;
 use crate::inference::{
-    Attribution, CompletionShape, EmptyReason, ErrorKind, Event, Finish, FinishReason,
+    Attribution, ChatTask, CompletionShape, EmptyReason, ErrorKind, Event, Finish, FinishReason,
     GenerateError, RouteReason, Task, TokenStream, Usage,
 };
 use crate::postprocess::{CompletionFilter, Progress, TextFilter};
@@ -233,6 +235,10 @@ impl Serving {
                 let filter = CompletionFilter::new(task, &self.request.generate.stop);
                 self.complete(stream, pass, filter).await
             }
+            Task::Chat(ChatTask {
+                schema: Some(schema),
+                ..
+            }) => self.valid(stream, pass, schema.clone()).await,
             Task::Chat(_) => {
                 let filter = TextFilter::chat(&self.request.generate.stop);
                 self.pass_on(stream, pass, filter).await

@@ -162,7 +162,9 @@ impl Examiner {
             }
             Task::Chat(task) => {
                 let messages = task.messages.iter().map(|message| message.text.as_str());
-                let parts: Vec<&str> = task.system.as_deref().into_iter().chain(messages).collect();
+                let schema = task.schema.as_ref().map(|schema| schema.json().to_string());
+                let parts = task.system.as_deref().into_iter().chain(messages);
+                let parts: Vec<&str> = parts.chain(schema.as_deref()).collect();
                 (parts.join("\n"), Vec::new())
             }
             Task::Edit(task) => {

@@ -128,6 +128,7 @@ fn chat(text: &str) -> GenerateRequest {
             role: Role::User,
             text: text.to_owned(),
         }],
+        schema: None,
     };
     request(Task::Chat(task), Effort::Low)
 }

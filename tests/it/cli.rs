@@ -1,6 +1,7 @@
 //! The command line, as people and scripts meet it: the real program in a clean environment.
 
 mod install;
+mod schema;
 
 use std::io::Write;
 use std::path::Path;

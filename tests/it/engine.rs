@@ -3,6 +3,7 @@
 pub mod backend;
 mod bad_input;
 mod golden;
+mod grammar;
 mod guide;
 mod health;
 mod lookup;

@@ -1,6 +1,7 @@
 //! The router over scripted backends, on a paused clock: who answers, what falls back, what ends.
 
 mod ahead;
+mod schema;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,8 +22,7 @@ use tandem::telemetry::Outcome;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Longer than anything here takes.
-const LIMIT: Duration = Duration::from_hours(1);
+const LIMIT: Duration = Duration::from_hours(1); // longer than anything here takes
 
 pub struct World {
     pub router: Arc<Router>,
@@ -147,6 +147,7 @@ pub fn chat(text: &str) -> RouteRequest {
             role: Role::User,
             text: text.into(),
         }],
+        schema: None,
     }));
     request.generate.priority = Priority::Tool;
     request

@@ -131,6 +131,7 @@ fn chat(text: &str) -> GenerateRequest {
             role: Role::User,
             text: text.to_owned(),
         }],
+        schema: None,
     }))
 }
 

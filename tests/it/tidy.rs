@@ -54,6 +54,9 @@ const CRATE_STAYS_IN: &[(&str, &[&str])] = &[
     ("objc2_core_video", CORE_ML),
     ("objc2_foundation", CORE_ML),
     ("tokenizers", &["src/backend/local/"]),
+    ("llguidance", &["src/backend/local/grammar.rs"]),
+    ("toktrie", &["src/backend/local/grammar.rs"]),
+    ("jsonschema", &["src/inference/schema.rs"]),
     // Windows's C interface, all of which is unsafe.
     ("windows_sys", &["src/daemon/pipe/win32.rs"]),
     // Claude, the user's inference server and the hub are all that the program talks to.

@@ -53,6 +53,16 @@ pub fn refused(category: Option<&str>) -> GenerateError {
     )
 }
 
+/// Claude does not take the schema that the answer has to be valid by.
+pub fn schema(why: &str) -> GenerateError {
+    GenerateError::new(
+        ErrorKind::Unavailable,
+        format!("Claude {why}"),
+        "Name all properties, leave recursion out, and see \
+         https://platform.claude.com/docs/en/build-with-claude/structured-outputs.",
+    )
+}
+
 /// The request may not be paid for.
 pub fn spend(fault: &SpendFault, cap_usd: f64) -> GenerateError {
     match fault {
@@ -228,6 +238,7 @@ mod tests {
                 role: Role::User,
                 text: "my secret recipe for soup".into(),
             }],
+            schema: None,
         });
         chat::render(&task).unwrap()
     }

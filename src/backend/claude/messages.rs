@@ -4,6 +4,7 @@
 //! `temperature`, `top_p` or `top_k`: current models refuse them.
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::inference::{Effort, Role};
 use crate::prompt::chat::ChatPrompt;
@@ -32,6 +33,8 @@ pub struct Wanted<'a> {
     pub max_tokens: usize,
     /// Stop sequences besides the prompt's own. Blank ones are left out.
     pub stop: &'a [String],
+    /// What the answer is held to, as [`super::format::accepted`] gives it.
+    pub schema: Option<&'a Value>,
 }
 
 /// The body. Cheap to serialize; holds no copies of the prompt.
@@ -49,7 +52,7 @@ pub struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     thinking: Option<ThinkingField>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    output_config: Option<OutputConfig>,
+    output_config: Option<OutputConfig<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,8 +85,17 @@ enum ThinkingField {
 }
 
 #[derive(Debug, Serialize)]
-struct OutputConfig {
-    effort: &'static str,
+struct OutputConfig<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effort: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<Format<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "json_schema")]
+struct Format<'a> {
+    schema: &'a Value,
 }
 
 impl<'a> Body<'a> {
@@ -93,8 +105,8 @@ impl<'a> Body<'a> {
         let adaptive = ThinkingField::Adaptive {
             display: "summarized",
         };
-        let low = OutputConfig { effort: "low" };
-        let (thinking, output_config, room) = match (wanted.thinking, wanted.effort) {
+        let low = "low";
+        let (thinking, effort, room) = match (wanted.thinking, wanted.effort) {
             (Thinking::WhenAsked, _) => (None, None, 0),
             (Thinking::UnlessDisabled, Effort::Low) => (Some(ThinkingField::Disabled), None, 0),
             (Thinking::UnlessBetweenTools, Effort::Low) => {
@@ -108,6 +120,9 @@ impl<'a> Body<'a> {
             (Thinking::Unknown, Effort::Low) => (None, None, THINKING_LOW),
             (Thinking::Unknown, Effort::High) => (None, None, THINKING_HIGH),
         };
+        let format = wanted.schema.map(|schema| Format { schema });
+        let output_config =
+            (effort.is_some() || format.is_some()).then_some(OutputConfig { effort, format });
         let own_stop = prompt.stop.iter();
         let stop_sequences = own_stop
             .chain(wanted.stop)
@@ -164,12 +179,17 @@ mod tests {
     use crate::prompt::chat;
 
     fn check(thinking: Thinking, effort: Effort, expected: &Expect) {
+        check_with(None, thinking, effort, expected);
+    }
+
+    fn check_with(schema: Option<&Value>, thinking: Thinking, effort: Effort, expected: &Expect) {
         let task = Task::Chat(ChatTask {
             system: Some("Be brief.".into()),
             messages: vec![Message {
                 role: Role::User,
                 text: "Hi".into(),
             }],
+            schema: None,
         });
         let prompt = chat::render(&task).unwrap();
         let stop = ["\n".to_owned(), "END".to_owned()];
@@ -181,9 +201,31 @@ mod tests {
                 effort,
                 max_tokens: 64,
                 stop: &stop,
+                schema,
             },
         );
         expected.assert_eq(&serde_json::to_string(&body).unwrap());
+    }
+
+    #[test]
+    fn an_answer_is_held_to_a_schema_by_the_output_format() {
+        let schema = serde_json::json!({"type": "string"});
+        check_with(
+            Some(&schema),
+            Thinking::WhenAsked,
+            Effort::Low,
+            &expect![[
+                r#"{"model":"m","max_tokens":64,"stream":true,"system":[{"type":"text","text":"Be brief.","cache_control":{"type":"ephemeral"}}],"messages":[{"role":"user","content":[{"type":"text","text":"Hi"}]}],"stop_sequences":["END"],"output_config":{"format":{"type":"json_schema","schema":{"type":"string"}}}}"#
+            ]],
+        );
+        check_with(
+            Some(&schema),
+            Thinking::Always,
+            Effort::Low,
+            &expect![[
+                r#"{"model":"m","max_tokens":2112,"stream":true,"system":[{"type":"text","text":"Be brief.","cache_control":{"type":"ephemeral"}}],"messages":[{"role":"user","content":[{"type":"text","text":"Hi"}]}],"stop_sequences":["END"],"thinking":{"type":"adaptive","display":"summarized"},"output_config":{"effort":"low","format":{"type":"json_schema","schema":{"type":"string"}}}}"#
+            ]],
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod answer;
 mod call;
 mod failure;
+mod format;
 mod health;
 mod messages;
 mod models;
@@ -16,16 +17,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{ClaudeSettings, Settings};
 use crate::inference::{
-    Backend, BackendKind, Descriptor, Effort, EventSender, Finish, GenerateError, GenerateRequest,
-    Health, Task, TokenStream,
+    Backend, BackendKind, ChatTask, Descriptor, Effort, ErrorKind, EventSender, Finish,
+    GenerateError, GenerateRequest, Health, Task, TokenStream,
 };
 use crate::prompt::chat;
+use crate::prompt::context::estimate_tokens;
 
 use super::http::client::{self, Clients};
 use super::http::{self, Peer};
@@ -129,6 +132,13 @@ impl Inner {
         let settings = Arc::clone(&self.settings.borrow());
         let settings = &settings.claude;
         let outcome = self.checked(request, settings, events, cancel).await;
+        // It would quote the schema, and another backend may take it.
+        let outcome = outcome.map_err(|error| match (&request.task, error.kind) {
+            (Task::Chat(task), ErrorKind::InvalidRequest) if task.schema.is_some() => {
+                failure::schema("finds the request or its JSON Schema invalid")
+            }
+            _ => error,
+        });
         let cancelled = cancel.is_cancelled();
         // A key that was replaced meanwhile is not to be blamed for the one before.
         let same_key = self.settings.borrow().claude.api_key == settings.api_key;
@@ -167,6 +177,7 @@ impl Inner {
         } else {
             request.stop.as_slice()
         };
+        let schema = format_of(&request.task)?;
         let body = Body::new(
             &prompt,
             Wanted {
@@ -175,10 +186,11 @@ impl Inner {
                 effort,
                 max_tokens: request.max_tokens.min(settings.max_tokens),
                 stop: server_stops,
+                schema: schema.as_ref(),
             },
         );
         let max_tokens = body.max_tokens;
-        let prompt_tokens = prompt.estimated_tokens();
+        let prompt_tokens = prompt.estimated_tokens() + tokens_of(schema.as_ref());
         if prompt_tokens + max_tokens > CONTEXT_TOKENS {
             return Err(failure::too_long(
                 prompt_tokens + max_tokens,
@@ -192,7 +204,7 @@ impl Inner {
         let ready = async {
             let key = key.expose().await.map_err(|error| {
                 GenerateError::new(
-                    crate::inference::ErrorKind::Unauthorized,
+                    ErrorKind::Unauthorized,
                     error.to_string(),
                     error.next_step("claude.api_key_command", "ANTHROPIC_API_KEY"),
                 )
@@ -261,6 +273,25 @@ impl Inner {
             .await
             .unwrap_or_else(|error| Err(SpendFault::File(PathBuf::new(), error.to_string())))
     }
+}
+
+/// The schema that the answer is held to, as Claude takes it.
+fn format_of(task: &Task) -> Result<Option<Value>, GenerateError> {
+    let Task::Chat(ChatTask {
+        schema: Some(schema),
+        ..
+    }) = task
+    else {
+        return Ok(None);
+    };
+    format::accepted(schema.json()).map(Some).ok_or_else(|| {
+        failure::schema("cannot be held to an object whose `properties` are not named")
+    })
+}
+
+/// Tokens of the schema, from above.
+fn tokens_of(schema: Option<&Value>) -> usize {
+    schema.map_or(0, |schema| estimate_tokens(&schema.to_string()))
 }
 
 /// Completions and light work go to the fast model: who waits for them waits with the cursor.

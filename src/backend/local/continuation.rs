@@ -117,19 +117,19 @@ impl Continuation {
         model: &mut dyn LanguageModel,
         scores: &mut Scores,
     ) -> Result<Option<u32>, GenerateError> {
-        self.step_guided(model, scores, |_| (), |_| false)
+        self.step_guided(model, scores, |_| Ok(()), |_| false)
     }
 
     /// As [`Self::step`]; `guide` may change the scores before a token is chosen by them, and `last` says
     /// which tokens would be the last, so that none is guessed behind them.
     ///
     /// # Errors
-    /// As [`Self::step`].
+    /// As [`Self::step`], and what `guide` fails with.
     pub fn step_guided(
         &mut self,
         model: &mut dyn LanguageModel,
         scores: &mut Scores,
-        guide: impl FnOnce(&mut Scores),
+        guide: impl FnOnce(&mut Scores) -> Result<(), GenerateError>,
         last: impl Fn(u32) -> bool,
     ) -> Result<Option<u32>, GenerateError> {
         let start = self.window.start(self.window_start, self.tokens.len());
@@ -143,7 +143,7 @@ impl Continuation {
         if !recalled && !self.compute(model, start, scores, last)? {
             return Ok(None);
         }
-        guide(scores);
+        guide(scores)?;
         self.sampler.choose(scores, &self.tokens).map(Some)
     }
 

@@ -94,7 +94,7 @@ impl Decoding {
     /// Computes one block of the prompt, or one token of the answer.
     ///
     /// # Errors
-    /// When the arithmetic fails or its result is not finite.
+    /// When the arithmetic fails or its result is not finite, and as in [`Guide::apply`].
     pub fn step(
         &mut self,
         model: &mut dyn LanguageModel,
@@ -114,7 +114,7 @@ impl Decoding {
         }
         self.continuation.accept(token);
         let is_begun = self.guide.has_begun();
-        let added = self.guide.accept(token, tokenizer.bytes(token));
+        let added = self.guide.accept(token, tokenizer.bytes(token))?;
         if !is_begun && added.is_empty() {
             self.healed = self.answer().len();
         }
@@ -123,6 +123,10 @@ impl Decoding {
             Passed::Stopped(text) => return Ok(Step::Finished(text, FinishReason::Stop)),
             Passed::Text(text) => text,
         };
+        if self.guide.is_complete() {
+            let text = text + &self.stops.finish();
+            return Ok(Step::Finished(text, FinishReason::Stop));
+        }
         if self.answer().len() >= self.max_tokens + self.healed || self.continuation.is_full() {
             let text = text + &self.stops.finish();
             return Ok(Step::Finished(text, FinishReason::Length));

@@ -10,6 +10,7 @@ pub mod embedded;
 mod engine;
 pub mod error;
 pub mod gguf;
+pub mod grammar;
 pub mod greedy;
 pub mod guide;
 pub mod infinigram;

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use super::decode::DecodeRequest;
+use super::grammar::Grammar;
 use super::guide::Guide;
 use super::infinigram::{self, InfiniGram};
 use super::loader::Loaded;
 use super::lookup::Lookup;
 use crate::inference::{
-    CompleteTask, CompletionShape, ErrorKind, GenerateError, GenerateRequest, Task,
+    AnswerSchema, CompleteTask, CompletionShape, ErrorKind, GenerateError, GenerateRequest, Task,
 };
+use crate::prompt::chat::told_schema;
 use crate::prompt::{Budget, Vocabulary as _, chatml::ChatTemplate, completion, fit};
 
 /// The tokens of the texts around a cursor.
@@ -61,7 +63,13 @@ impl Loaded {
                 around = texts;
                 prompt.tokens
             }
-            Task::Chat(task) => self.chat()?.chat(task, &self.tokenizer, budget)?,
+            Task::Chat(task) => {
+                let template = self.chat()?;
+                if let Some(schema) = &task.schema {
+                    guide = Guide::by(self.grammar(schema)?);
+                }
+                template.chat(&told_schema(task), &self.tokenizer, budget)?
+            }
             Task::Edit(task) => self.chat()?.edit(task, &self.tokenizer, budget)?,
         };
         if prompt.is_empty() {
@@ -109,6 +117,17 @@ impl Loaded {
             after,
             others,
         }))
+    }
+
+    fn grammar(&self, schema: &AnswerSchema) -> Result<Grammar, GenerateError> {
+        if !self.model.gives_logits() {
+            return Err(GenerateError::new(
+                ErrorKind::Unavailable,
+                "this Core ML bundle chooses its tokens itself, so its answer cannot be held to a schema",
+                "Export it with a head that gives logits, or allow Claude.",
+            ));
+        }
+        self.tokenizer.grammar(schema, &self.ends)
     }
 
     fn chat(&self) -> Result<ChatTemplate, GenerateError> {

@@ -3,8 +3,9 @@
 //! Text is never searched for special tokens, so a document that contains `<|im_end|>` is encoded
 //! as those characters; prompts insert the ids of special tokens themselves.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::unicode::NFC;
@@ -16,7 +17,8 @@ use tokenizers::{DecoderWrapper, NormalizerWrapper, SplitDelimiterBehavior};
 
 use super::error::LoadError;
 use super::gguf::Metadata;
-use crate::inference::{ErrorKind, GenerateError};
+use super::grammar::{Grammar, Grammars};
+use crate::inference::{AnswerSchema, ErrorKind, GenerateError};
 use crate::prompt::Vocabulary;
 
 /// How text is split before merging, from Qwen2's tokenizer.json.
@@ -40,6 +42,8 @@ pub struct Tokenizer {
     lines: RefCell<LineCache>,
     /// The tokens that stand for text, in the order of their bytes.
     sorted: Vec<u32>,
+    /// What grammars need of the vocabulary, once one was asked for.
+    grammars: OnceCell<Grammars>,
 }
 
 #[derive(Default)]
@@ -228,6 +232,7 @@ impl Tokenizer {
             ends,
             lines: RefCell::default(),
             sorted: sorted.into_iter().map(|(_, id)| id).collect(),
+            grammars: OnceCell::new(),
         })
     }
 
@@ -259,6 +264,24 @@ impl Tokenizer {
         let count = sorted[from..].partition_point(|token| self.bytes(*token).starts_with(begun));
         agreeing.extend(&sorted[from..from + count]);
         agreeing.into_iter()
+    }
+
+    /// The grammar of an answer that is valid by `schema`, and that any of `ends` may end.
+    ///
+    /// # Errors
+    /// As in [`Grammars::new`] and [`Grammars::grammar`].
+    pub fn grammar(
+        &self,
+        schema: &AnswerSchema,
+        ends: &Arc<HashSet<u32>>,
+    ) -> Result<Grammar, GenerateError> {
+        let grammars = if let Some(grammars) = self.grammars.get() {
+            grammars
+        } else {
+            let made = Grammars::new(self)?;
+            self.grammars.get_or_init(|| made)
+        };
+        grammars.grammar(schema, ends)
     }
 
     /// How many rows the model's vocabulary has: every token is below it.

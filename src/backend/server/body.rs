@@ -4,6 +4,7 @@
 //! `/infill`. What only some servers know is sent to those alone.
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::inference::{
     CompleteTask, CompletionShape, Effort, GenerateError, GenerateRequest, Role, Sampling, Snippet,
@@ -172,7 +173,13 @@ impl Wire {
         known: &Known,
         context_tokens: usize,
     ) -> Result<Self, GenerateError> {
-        let prompt = chat::render(&request.task)?;
+        let (prompt, schema) = match &request.task {
+            Task::Chat(task) => {
+                let told = chat::told_schema(task).into_owned();
+                (chat::render(&Task::Chat(told))?, task.schema.as_ref())
+            }
+            task => (chat::render(task)?, None),
+        };
         let prompt_tokens = prompt.estimated_tokens();
         // The most that a request allows for its answer is rarely used: a quarter is kept for it.
         let left = context_tokens.saturating_sub(prompt_tokens);
@@ -205,6 +212,13 @@ impl Wire {
             stream_options: USAGE,
             template_arguments: (!thinks).then_some(TemplateArguments {
                 enable_thinking: false,
+            }),
+            response_format: schema.map(|schema| ResponseFormat {
+                json_schema: NamedSchema {
+                    name: "answer",
+                    strict: true,
+                    schema: schema.json(),
+                },
             }),
             common: Common {
                 stop: stops.into_iter().take(MOST_STOPS).collect(),
@@ -328,7 +342,7 @@ struct Completion<'a> {
 }
 
 #[derive(Serialize)]
-struct Chat {
+struct Chat<'a> {
     messages: Vec<Message>,
     max_tokens: usize,
     stream_options: StreamOptions,
@@ -338,8 +352,24 @@ struct Chat {
         skip_serializing_if = "Option::is_none"
     )]
     template_arguments: Option<TemplateArguments>,
+    /// llama.cpp, vLLM, SGLang and Ollama hold the answer to it as OpenAI does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_format: Option<ResponseFormat<'a>>,
     #[serde(flatten)]
     common: Common,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "json_schema")]
+struct ResponseFormat<'a> {
+    json_schema: NamedSchema<'a>,
+}
+
+#[derive(Serialize)]
+struct NamedSchema<'a> {
+    name: &'static str,
+    strict: bool,
+    schema: &'a Value,
 }
 
 #[derive(Serialize)]
@@ -447,6 +477,7 @@ mod tests {
                 role: Role::User,
                 text: "Hi".into(),
             }],
+            schema: None,
         };
         let mut light = request(Task::Chat(task.clone()), Effort::Low);
         light.stop = ["1", "2", "3", "4", "5"].map(String::from).to_vec();

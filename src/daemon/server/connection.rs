@@ -363,6 +363,10 @@ impl Conversation {
             Ok(lease) => lease,
             Err(error) => return self.outgoing.say(&failed(id, error)).await,
         };
+        let request = match request.of(ClientId(self.presence.number)) {
+            Ok(request) => request,
+            Err(error) => return self.outgoing.say(&failed(id, error)).await,
+        };
         let cancel = self.cancel.child_token();
         locked(&self.cancels).insert(id, cancel.clone());
         let entry = Entry {
@@ -371,7 +375,7 @@ impl Conversation {
         };
         let question = Question {
             id,
-            request: request.of(ClientId(self.presence.number)),
+            request,
             cancel,
         };
         let outgoing = self.outgoing.clone();

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::inference::{
-    ChatTask, ClientId, CompleteTask, CompletionShape, EditTask, Effort, GenerateRequest, Message,
-    Priority, RequestId, Role, Sampling, Snippet, Task,
+    AnswerSchema, ChatTask, ClientId, CompleteTask, CompletionShape, EditTask, Effort,
+    GenerateError, GenerateRequest, Message, Priority, RequestId, Role, Sampling, Snippet, Task,
 };
 
 /// A [`GenerateRequest`]: the task, never a rendered prompt.
@@ -55,6 +56,9 @@ pub enum WireTask {
         system: Option<String>,
         /// The turns so far.
         messages: Vec<WireMessage>,
+        /// The JSON Schema that the answer has to be valid by.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        schema: Option<Value>,
     },
     /// A replacement for a piece of a document.
     Edit {
@@ -146,12 +150,14 @@ impl From<&GenerateRequest> for WireRequest {
 
 impl WireRequest {
     /// The request of `client`, with a number of its own in this process.
-    #[must_use]
-    pub fn of(self, client: ClientId) -> GenerateRequest {
-        GenerateRequest {
+    ///
+    /// # Errors
+    /// For a schema that is none, as in [`AnswerSchema::new`].
+    pub fn of(self, client: ClientId) -> Result<GenerateRequest, GenerateError> {
+        Ok(GenerateRequest {
             id: RequestId::next(),
             client,
-            task: self.task.into(),
+            task: self.task.try_into()?,
             sampling: self.sampling.into(),
             max_tokens: self.max_tokens,
             stop: self.stop,
@@ -161,7 +167,7 @@ impl WireRequest {
                 WirePriority::Tool => Priority::Tool,
                 WirePriority::Background => Priority::Background,
             },
-        }
+        })
     }
 }
 
@@ -179,6 +185,7 @@ impl From<&Task> for WireTask {
             Task::Chat(task) => Self::Chat {
                 system: task.system.clone(),
                 messages: task.messages.iter().map(WireMessage::from).collect(),
+                schema: task.schema.as_ref().map(|schema| schema.json().clone()),
             },
             Task::Edit(task) => Self::Edit {
                 path: task.path.clone(),
@@ -192,9 +199,11 @@ impl From<&Task> for WireTask {
     }
 }
 
-impl From<WireTask> for Task {
-    fn from(task: WireTask) -> Self {
-        match task {
+impl TryFrom<WireTask> for Task {
+    type Error = GenerateError;
+
+    fn try_from(task: WireTask) -> Result<Self, GenerateError> {
+        Ok(match task {
             WireTask::Complete {
                 path,
                 language,
@@ -210,9 +219,14 @@ impl From<WireTask> for Task {
                 snippets: snippets.into_iter().map(Snippet::from).collect(),
                 shape,
             }),
-            WireTask::Chat { system, messages } => Self::Chat(ChatTask {
+            WireTask::Chat {
+                system,
+                messages,
+                schema,
+            } => Self::Chat(ChatTask {
                 system,
                 messages: messages.into_iter().map(Message::from).collect(),
+                schema: schema.map(AnswerSchema::new).transpose()?,
             }),
             WireTask::Edit {
                 path,
@@ -229,7 +243,7 @@ impl From<WireTask> for Task {
                 after,
                 instruction,
             }),
-        }
+        })
     }
 }
 

@@ -121,9 +121,20 @@ fn what_a_session_says() {
                 role: WireRole::User,
                 text: "hi".to_owned(),
             }],
+            schema: None,
         }),
         &expect![[
             r#"{"say":"generate","id":7,"model":1,"request":{"task":{"chat":{"system":null,"messages":[{"role":"user","text":"hi"}]}},"sampling":{"temperature":0.0,"top_k":0,"top_p":1.0,"min_p":0.0,"repetition_penalty":1.0,"repeat_last_n":64,"seed":0},"max_tokens":64,"stop":["\n"],"effort":"low","priority":"inline"}}"#
+        ]],
+    );
+    check(
+        &request(WireTask::Chat {
+            system: None,
+            messages: Vec::new(),
+            schema: Some(serde_json::json!({"type": "string", "maxLength": 5})),
+        }),
+        &expect![[
+            r#"{"say":"generate","id":7,"model":1,"request":{"task":{"chat":{"system":null,"messages":[],"schema":{"type":"string","maxLength":5}}},"sampling":{"temperature":0.0,"top_k":0,"top_p":1.0,"min_p":0.0,"repetition_penalty":1.0,"repeat_last_n":64,"seed":0},"max_tokens":64,"stop":["\n"],"effort":"low","priority":"inline"}}"#
         ]],
     );
     check(
@@ -292,7 +303,7 @@ fn a_request_arrives_as_it_was_sent_and_leaves_where_files_lie_behind() {
         effort: Effort::High,
         priority: WirePriority::Background,
     };
-    let mut request: GenerateRequest = wire.clone().of(ClientId(3));
+    let mut request: GenerateRequest = wire.clone().of(ClientId(3)).unwrap();
     assert_eq!(request.client, ClientId(3));
     if let Task::Complete(task) = &mut request.task {
         task.snippets[0].file = Some("/home/a/c.rs".into());
@@ -302,4 +313,31 @@ fn a_request_arrives_as_it_was_sent_and_leaves_where_files_lie_behind() {
     let text = serde_json::to_string(&again).unwrap();
     assert!(!text.contains("/home"), "{text}");
     assert_eq!(serde_json::from_str::<WireRequest>(&text).unwrap(), wire);
+}
+
+#[test]
+fn a_schema_travels_and_one_that_is_none_is_refused() {
+    let mut wire = WireRequest {
+        task: WireTask::Chat {
+            system: None,
+            messages: Vec::new(),
+            schema: Some(serde_json::json!({"properties": {"b": {}, "a": {}}})),
+        },
+        sampling: Sampling::GREEDY.into(),
+        max_tokens: 5,
+        stop: Vec::new(),
+        effort: Effort::Low,
+        priority: WirePriority::Tool,
+    };
+    let request = wire.clone().of(ClientId(3)).unwrap();
+    let text = serde_json::to_string(&WireRequest::from(&request)).unwrap();
+    // Members keep their order, which is that of the answer's.
+    assert!(text.contains(r#"{"properties":{"b":{},"a":{}}}"#), "{text}");
+    wire.task = WireTask::Chat {
+        system: None,
+        messages: Vec::new(),
+        schema: Some(serde_json::json!({"type": 5})),
+    };
+    let error = wire.of(ClientId(3)).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidRequest);
 }

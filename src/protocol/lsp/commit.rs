@@ -64,6 +64,7 @@ pub async fn message(
                     role: Role::User,
                     text: commit::question(&change.diff),
                 }],
+                schema: None,
             }),
             sampling: Sampling::GREEDY,
             max_tokens: commit::MAX_TOKENS,

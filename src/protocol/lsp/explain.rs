@@ -48,6 +48,7 @@ pub async fn explain(
             role: Role::User,
             text: question(server, &document, target)?,
         }],
+        schema: None,
     });
     let bar = Bar::create(server, Kind::Explain.title().to_owned(), progress).await;
     let answer = edit::ask(server, &document, task, Effort::Low, MAX_TOKENS).await;

@@ -10,7 +10,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::progress::Progress;
-use super::types::{Answer, CommitMessageAnswer, CompletionAnswer, Milliseconds, Truncated};
+use super::types::{
+    Answer, AskAnswer, CommitMessageAnswer, CompletionAnswer, Milliseconds, Truncated,
+};
 use crate::inference::{Attribution, EmptyReason, ErrorKind, Finish, GenerateError, Health, Task};
 use crate::protocol::commit;
 use crate::router::{BackendStatus, RouteRequest, RoutedEvent, Router};
@@ -285,6 +287,15 @@ pub(super) fn completion(answer: Answer) -> CallToolResult {
     };
     let empty = answer.empty;
     structured(text, &CompletionAnswer { answer, empty })
+}
+
+/// The same for a question, whose answer may be JSON.
+pub(super) fn ask(answer: Answer, by_schema: bool) -> CallToolResult {
+    let text = answer.text.clone();
+    let value = by_schema
+        .then(|| serde_json::from_str(&text).ok())
+        .flatten();
+    structured(text, &AskAnswer { answer, value })
 }
 
 /// The same for a commit message, whose parts stand apart besides.

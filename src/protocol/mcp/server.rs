@@ -19,6 +19,7 @@ use super::catalogue::{self, ToolName};
 use super::progress::Progress;
 use super::task::{self, BadArgument, Surroundings};
 use super::{Session, prompts, resources, types};
+use crate::inference::Task;
 use crate::router::RouteRequest;
 
 /// What a host may show its model about the server as a whole.
@@ -53,6 +54,7 @@ impl Server {
             }
             Err(BadArgument(complaint)) => return answer::complain(complaint),
         };
+        let by_schema = matches!(&request.generate.task, Task::Chat(task) if task.schema.is_some());
         let answered = answer::follow(Call {
             router: self.session.router.clone(),
             request,
@@ -66,10 +68,10 @@ impl Server {
             Ok(text) => match tool {
                 ToolName::CompleteCode => answer::completion(text),
                 ToolName::CommitMessage => answer::commit_message(text),
+                ToolName::Ask => answer::ask(text, by_schema),
                 ToolName::EditCode
                 | ToolName::ExplainCode
                 | ToolName::Summarize
-                | ToolName::Ask
                 | ToolName::Status => answer::success(&text),
             },
             Err(failure) => answer::failure(failure),

@@ -10,8 +10,8 @@ use super::types::{
 };
 use crate::config::Settings;
 use crate::inference::{
-    ChatTask, ClientId, CompleteTask, CompletionShape, EditTask, Effort, GenerateRequest, Message,
-    Priority, RequestId, Role, Sampling, Task,
+    AnswerSchema, ChatTask, ClientId, CompleteTask, CompletionShape, EditTask, Effort,
+    GenerateRequest, Message, Priority, RequestId, Role, Sampling, Task,
 };
 use crate::protocol::commit;
 use crate::router::{Origin, RouteRequest};
@@ -25,6 +25,8 @@ const LONGEST_NAME: usize = 4096;
 
 /// The longest completion that may be asked for, in tokens.
 const MOST_COMPLETION_TOKENS: usize = 4096;
+/// The longest answer to a question that may be asked for, in tokens: a local context.
+const MOST_ANSWER_TOKENS: usize = 32_768;
 /// The longest answers in tokens, by what they are for. A local context is a few thousand tokens,
 /// prompt and answer together, so what is not needed is not asked for.
 const EXPLANATION_TOKENS: usize = 1024;
@@ -225,20 +227,33 @@ pub(super) fn ask(input: Ask, around: &Surroundings) -> Result<RouteRequest, Bad
     let context = input.context.unwrap_or_default();
     bounded("context", &context, LONGEST_TEXT)?;
     let effort = input.effort.unwrap_or_default();
-    let max_tokens = match effort {
-        Effort::Low => ANSWER_TOKENS,
-        Effort::High => around.settings.claude.max_tokens,
+    let max_tokens = match (input.max_tokens.map(|tokens| tokens as usize), effort) {
+        (Some(tokens @ 1..=MOST_ANSWER_TOKENS), _) => tokens,
+        (Some(tokens), _) => {
+            return Err(BadArgument(format!(
+                "`max_tokens` is {tokens}. Pass a number from 1 to {MOST_ANSWER_TOKENS}."
+            )));
+        }
+        (None, Effort::Low) => ANSWER_TOKENS,
+        (None, Effort::High) => around.settings.claude.max_tokens,
     };
+    let schema = input.schema.map(Value::Object).map(AnswerSchema::new);
+    let schema = schema
+        .transpose()
+        .map_err(|error| BadArgument(format!("`schema`: {error}")))?;
     let text = if context.trim().is_empty() {
         input.question
     } else {
         format!("<context>\n{context}\n</context>\n\n{}", input.question)
     };
-    let task = chat(
+    let mut task = chat(
         "You answer a programmer's questions. Come to the point first. Rest on the context where \
          there is one, and say so when you do not know.",
         text,
     );
+    if let Task::Chat(task) = &mut task {
+        task.schema = schema;
+    }
     Ok(route(
         task,
         CHAT_SAMPLING,
@@ -279,6 +294,7 @@ fn chat(system: &str, text: String) -> Task {
             role: Role::User,
             text,
         }],
+        schema: None,
     })
 }
 

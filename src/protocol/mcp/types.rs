@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::config::Mode;
 use crate::inference::{
@@ -115,6 +116,11 @@ pub(super) struct Ask {
     /// `low` for a fast answer, on the device where possible; `high` for long or deep work, which
     /// goes to Claude where the user allows it.
     pub effort: Option<Effort>,
+    /// A JSON Schema. The answer is then JSON that is valid by it, also in `value`.
+    pub schema: Option<Map<String, Value>>,
+    /// The longest answer, in tokens (1 to 32768).
+    #[schemars(range(min = 1, max = 32768))]
+    pub max_tokens: Option<u32>,
 }
 
 /// `status` takes nothing.
@@ -154,6 +160,16 @@ pub(super) struct CompletionAnswer {
     /// Why `text` is empty; absent when it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub empty: Option<EmptyReason>,
+}
+
+/// An answer to a question; everything else as in the other tools.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct AskAnswer {
+    #[serde(flatten)]
+    pub answer: Answer,
+    /// The answer as JSON, where a schema was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<Value>,
 }
 
 /// A commit message in its parts; everything else as in the other tools.

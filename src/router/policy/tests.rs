@@ -272,6 +272,7 @@ fn what_was_examined_and_denied_is_never_cleared() {
                 role: crate::inference::Role::User,
                 text: path.into(),
             }],
+            schema: None,
         }),
         sampling: crate::inference::Sampling::GREEDY,
         max_tokens: 1,

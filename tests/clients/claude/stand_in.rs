@@ -75,9 +75,13 @@ fn answer(options: &Options, failed_once: &Mutex<HashSet<String>>, asked: &Asked
         .split_once("[stand-in: ")
         .and_then(|(_, rest)| rest.split_once(']'))
         .map_or("", |(name, _)| name);
+    let said = match asked.body["output_config"].get("format") {
+        Some(format) => example(&format["schema"]).to_string(),
+        None => in_tags(&text, &options.say),
+    };
     let say = Say {
         pause: Duration::from_millis(options.pause_ms),
-        ..Say::text(&in_tags(&text, &options.say))
+        ..Say::text(&said)
     };
     let whole_events = || reply::events(asked.body, asked.usage, &say);
     match wanted {
@@ -131,6 +135,28 @@ fn answer(options: &Options, failed_once: &Mutex<HashSet<String>>, asked: &Asked
                 reply::whole(asked.body, asked.usage.clone(), &say)
             }
         }
+    }
+}
+
+/// A value that is valid by a schema without references.
+fn example(schema: &Value) -> Value {
+    if let Some(value) = schema.get("const").or_else(|| schema["enum"].get(0)) {
+        return value.clone();
+    }
+    if let Some(first) = schema["anyOf"].get(0) {
+        return example(first);
+    }
+    match schema["type"].as_str() {
+        Some("object") => {
+            let members = schema["properties"].as_object().into_iter().flatten();
+            let members = members.map(|(name, schema)| (name.clone(), example(schema)));
+            Value::Object(members.collect())
+        }
+        Some("array") => Value::Array(vec![example(&schema["items"])]),
+        Some("string") => "text".into(),
+        Some("integer" | "number") => 1.into(),
+        Some("boolean") => true.into(),
+        _ => Value::Null,
     }
 }
 

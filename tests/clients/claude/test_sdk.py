@@ -1,6 +1,7 @@
 """The official Python SDK accepts the server that stands in for Claude: what our client is tested
 against is what the SDK, too, takes for the Messages API."""
 
+import json
 import os
 import re
 import subprocess
@@ -78,6 +79,20 @@ def test_thinking_comes_in_a_block_of_its_own(client):
     assert [block.type for block in message.content] == ["thinking", "text"]
     assert message.content[0].thinking == "Let me see."
     assert message.content[0].signature
+
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "tags": {"type": "array", "items": {"type": "string"}}},
+    "required": ["name"],
+    "additionalProperties": False,
+}
+
+
+def test_an_answer_is_held_to_a_schema(client):
+    output = {"format": {"type": "json_schema", "schema": PERSON}}
+    message = client.messages.create(**ask("Who?", output_config=output))
+    assert json.loads(message.content[0].text) == {"name": "text", "tags": ["text"]}
 
 
 @pytest.mark.parametrize(
@@ -163,6 +178,8 @@ def test_a_stream_that_is_cut_off_raises(client):
         {"stop_sequences": ["\n"]},
         {"model": STRONG, "thinking": {"type": "disabled"}},
         {"thinking": {"type": "enabled", "budget_tokens": 1024}},
+        {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}},
+        {"output_config": {"format": {"type": "json_schema", "schema": {"type": "string", "maxLength": 5}}}},
         {"extra_body": {"temperature": 0}},
         {"extra_body": {"prefix": "x"}},
         {"extra_headers": {"anthropic-version": "2020-01-01"}},

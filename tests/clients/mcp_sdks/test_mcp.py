@@ -82,6 +82,19 @@ async def test_what_is_wrong_with_a_call_is_said(connect):
         assert not (await client.call_tool("ask", {"question": "?"})).is_error
 
 
+async def test_a_question_with_a_schema_is_answered_as_data_or_not_at_all(connect):
+    schema = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+    arguments = {"question": "How old?", "schema": schema}
+    async with connect("--scripted-answer", '{"age": 5}') as client:
+        result = await client.call_tool("ask", arguments)
+        assert not result.is_error
+        assert result.structured_content["value"] == {"age": 5}
+    async with connect("--scripted-answer", '{"age": "five"}') as client:
+        result = await client.call_tool("ask", arguments)
+        assert result.is_error
+        assert "not valid by the schema" in result.content[-1].text
+
+
 async def test_progress_comes_before_the_answer(connect):
     async with connect("--scripted-answer", ANSWER, "--scripted-ms", "600") as client:
         heard = []

@@ -1,7 +1,9 @@
 //! What is sent, and what comes of a sound answer.
 
-use serde_json::Value;
-use tandem::inference::{EditTask, Effort, FinishReason, Task};
+use serde_json::{Value, json};
+use tandem::inference::{AnswerSchema, EditTask, Effort, ErrorKind, FinishReason, Task};
+
+use super::messages_api::check::Refusal;
 
 use super::*;
 
@@ -165,4 +167,61 @@ async fn settings_are_followed_as_they_change() {
     let (text, end) = rig.ask(chat("Hi")).await;
     assert_eq!(text, "new");
     assert_eq!(end.unwrap().model.as_deref(), Some("claude-sonnet-5-5"));
+}
+
+fn by(schema: Value) -> GenerateRequest {
+    let mut request = chat("Who?");
+    if let Task::Chat(task) = &mut request.task {
+        task.schema = Some(AnswerSchema::new(schema).unwrap());
+    }
+    request
+}
+
+#[tokio::test]
+async fn an_answer_is_held_to_a_schema() {
+    let said = r#"{"name": "Ada", "born": 1815}"#;
+    let rig = Rig::saying(said).await;
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "minLength": 1},
+            "born": {"type": "integer"},
+        },
+        "required": ["name"],
+    });
+    // The stand-in turns away what the API does.
+    let (text, end) = rig.ask(by(schema)).await;
+    end.unwrap();
+    assert_eq!(text, said);
+    let body = &bodies(&rig)[0];
+    let format = &body["output_config"]["format"];
+    assert_eq!(format["type"], "json_schema");
+    assert_eq!(format["schema"]["additionalProperties"], false);
+    assert_eq!(
+        format["schema"]["properties"]["name"]["description"],
+        "minLength: 1."
+    );
+    assert_eq!(body["thinking"]["type"], "disabled");
+}
+
+#[tokio::test]
+async fn a_schema_that_claude_does_not_take_is_told_without_its_text() {
+    let rig = Rig::saying("never").await;
+    let error = rig.ask(by(json!({"type": "object"}))).await.1.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable);
+    assert!(error.to_string().contains("`properties`"), "{error}");
+    assert_eq!(rig.server.requests().len(), 0);
+
+    let rig = Rig::new(|_| {
+        reply::error(&Refusal {
+            status: 400,
+            kind: "invalid_request_error",
+            message: "output_config.format.schema: the property diary is recursive".to_owned(),
+        })
+    })
+    .await;
+    let error = rig.ask(by(json!({"type": "string"}))).await.1.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable);
+    assert!(!error.to_string().contains("diary"), "{error}");
+    assert!(error.to_string().contains("JSON Schema"), "{error}");
 }

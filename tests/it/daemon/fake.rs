@@ -291,6 +291,7 @@ pub fn question(text: &str) -> GenerateRequest {
                 role: Role::User,
                 text: text.to_owned(),
             }],
+            schema: None,
         }),
         sampling: Sampling::GREEDY,
         max_tokens: 64,

@@ -19,7 +19,7 @@ fn settings() -> LocalSettings {
     }
 }
 
-fn open(model: &str) -> LocalBackend {
+pub fn open(model: &str) -> LocalBackend {
     LocalBackend::open(
         ModelSource::at(&fixture(model), BundleRuntime::Auto),
         &settings(),
@@ -54,13 +54,14 @@ fn request(task: Task, max_tokens: usize) -> GenerateRequest {
     }
 }
 
-fn chat(text: &str) -> GenerateRequest {
+pub fn chat(text: &str) -> GenerateRequest {
     let task = ChatTask {
         system: Some("Be brief.".into()),
         messages: vec![Message {
             role: Role::User,
             text: text.into(),
         }],
+        schema: None,
     };
     request(Task::Chat(task), 8)
 }

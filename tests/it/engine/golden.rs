@@ -291,6 +291,7 @@ fn answers_end_where_hugging_faces_end_and_chats_are_rendered_as_its_template_do
                     role: Role::User,
                     text: user.content.clone(),
                 }],
+                schema: None,
             };
             let template = loaded.chat.unwrap();
             let prompt = template.chat(&task, &loaded.tokenizer, budget).unwrap();

@@ -89,14 +89,14 @@ proptest! {
                 (state >> 8) as f32 / 1e6
             });
             let mut scores = Scores { logits: logits.collect(), best: None };
-            guide.apply(&mut scores, &tokenizer);
+            guide.apply(&mut scores, &tokenizer).unwrap();
             prop_assert!(scores.logits.iter().all(|logit| logit.is_finite()));
             let best = (0..scores.logits.len()).max_by(|a, b| scores.logits[*a].total_cmp(&scores.logits[*b]));
             let token = best.unwrap() as u32;
             let bytes = tokenizer.bytes(token);
             prop_assert!(!bytes.is_empty());
             said.extend_from_slice(bytes);
-            added.extend_from_slice(guide.accept(token, bytes));
+            added.extend_from_slice(guide.accept(token, bytes).unwrap());
         }
         prop_assert!(said.starts_with(begun.as_bytes()));
         prop_assert_eq!(&said[begun.len()..], &added[..]);
@@ -173,6 +173,8 @@ fn a_model_that_chooses_by_itself_is_not_guided() {
         best: Some((3, 1.0)),
     };
     let mut scores = own.clone();
-    Guide::new("retu", None).apply(&mut scores, &tokenizer);
+    Guide::new("retu", None)
+        .apply(&mut scores, &tokenizer)
+        .unwrap();
     assert_eq!(scores, own);
 }

@@ -423,3 +423,49 @@ async fn a_backend_that_panics_is_an_error_and_the_session_lives_on() {
     let result = client.call("ask", json!({ "question": "?" })).await;
     assert_eq!(text(&result), "hi");
 }
+
+#[tokio::test]
+async fn a_question_with_a_schema_is_answered_as_data() {
+    let schema = json!({
+        "type": "object",
+        "properties": {"age": {"type": "integer"}},
+        "required": ["age"],
+    });
+    let ask = |more: Value| {
+        let mut arguments = json!({ "question": "How old?", "schema": schema });
+        for (name, value) in more.as_object().unwrap() {
+            arguments[name] = value.clone();
+        }
+        arguments
+    };
+    let (backend, heard) = listening(r#"{"age": 5}"#);
+    let mut client = Client::open(router(backend), ERA).await;
+    let tools = client.ask("tools/list", json!({})).await;
+    let tool = &tools["tools"][5];
+    let arguments = ask(json!({ "max_tokens": 77 }));
+    jsonschema::validate(&tool["inputSchema"], &arguments).unwrap();
+    let result = client.call("ask", arguments).await;
+    assert_eq!(result["isError"], false, "{result}");
+    jsonschema::validate(&tool["outputSchema"], &result["structuredContent"]).unwrap();
+    assert_eq!(result["structuredContent"]["value"], json!({"age": 5}));
+    assert_eq!(text(&result), r#"{"age": 5}"#);
+    assert_eq!(heard.lock().unwrap()[0].max_tokens, 77);
+    for (more, says) in [
+        (json!({ "schema": {"type": "strin"} }), "/type"),
+        (json!({ "schema": "string" }), "`schema`"),
+        (json!({ "max_tokens": 0 }), "`max_tokens`"),
+    ] {
+        let result = client.call("ask", ask(more)).await;
+        assert_eq!(result["isError"], true, "{result}");
+        assert!(text(&result).contains(says), "{result}");
+    }
+    assert_eq!(heard.lock().unwrap().len(), 1);
+
+    let mut client = Client::open(router(listening("Five.").0), ERA).await;
+    let result = client.call("ask", ask(json!({}))).await;
+    assert_eq!(result["isError"], true, "{result}");
+    assert!(
+        text(&result).contains("not valid by the schema"),
+        "{result}"
+    );
+}

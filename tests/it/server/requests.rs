@@ -1,7 +1,7 @@
 //! What is asked of which server, and what comes of it.
 
 use serde_json::{Value, json};
-use tandem::inference::{ErrorKind, FinishReason, Usage};
+use tandem::inference::{AnswerSchema, ErrorKind, FinishReason, Task, Usage};
 
 use super::stand_in::{done, end, error, stream, text};
 use super::*;
@@ -325,4 +325,30 @@ async fn trying_a_server_tells_what_it_is_and_how_fast() {
         ("a + b", 21)
     );
     assert!(generated.first_text.unwrap() <= generated.took);
+}
+
+#[tokio::test]
+async fn an_answer_is_held_to_a_schema() {
+    for plays in [Plays::LlamaServer, Plays::Vllm, Plays::Other] {
+        let rig = Rig::saying(plays, "some.gguf", r#"{"b": 1}"#).await;
+        let schema = json!({"type": "object", "properties": {"b": {}, "a": {}}});
+        let mut request = chat("Which?");
+        if let Task::Chat(task) = &mut request.task {
+            task.schema = Some(AnswerSchema::new(schema.clone()).unwrap());
+        }
+        let (text, end) = rig.ask(request).await;
+        end.unwrap();
+        assert_eq!(text, r#"{"b": 1}"#);
+        let body = rig.server.last_body();
+        let format = &body["response_format"];
+        assert_eq!(format["type"], "json_schema");
+        assert_eq!(format["json_schema"]["strict"], true);
+        assert_eq!(format["json_schema"]["schema"], schema);
+        // Not every server tells the model what it is held to.
+        let system = body["messages"][0]["content"].as_str().unwrap();
+        assert!(system.contains(&schema.to_string()), "{system}");
+    }
+    let rig = Rig::saying(Plays::Vllm, "m", "hello").await;
+    rig.ask(chat("Hi")).await.1.unwrap();
+    assert_eq!(rig.server.last_body().get("response_format"), None);
 }

@@ -248,6 +248,56 @@ fn thinking(body: &Value, model: &Model) -> Result<(), Refusal> {
             return invalid("output_config.effort: unknown value");
         }
     }
+    match body["output_config"].get("format") {
+        None => Ok(()),
+        Some(format) if format["type"] != "json_schema" => {
+            invalid("output_config.format.type: Input should be 'json_schema'")
+        }
+        Some(format) => schema(&format["schema"]),
+    }
+}
+
+/// What structured outputs can be held to: a part of JSON Schema, and closed objects only.
+fn schema(schema: &Value) -> Result<(), Refusal> {
+    let Some(keywords) = schema.as_object() else {
+        return invalid("output_config.format.schema: Input should be an object");
+    };
+    for (keyword, value) in keywords {
+        let inner: Vec<&Value> = match keyword.as_str() {
+            "properties" | "$defs" | "definitions" => value
+                .as_object()
+                .into_iter()
+                .flat_map(|all| all.values())
+                .collect(),
+            "anyOf" | "allOf" => value.as_array().into_iter().flatten().collect(),
+            "items" => vec![value],
+            "$ref"
+            | "additionalProperties"
+            | "const"
+            | "default"
+            | "description"
+            | "enum"
+            | "format"
+            | "required"
+            | "title"
+            | "type" => Vec::new(),
+            "minItems" if value.as_u64().is_some_and(|least| least <= 1) => Vec::new(),
+            _ => {
+                return invalid(format!(
+                    "output_config.format.schema: property '{keyword}' is not supported"
+                ));
+            }
+        };
+        inner.into_iter().try_for_each(self::schema)?;
+    }
+    if keywords.get("type").is_some_and(|kind| kind == "object")
+        && keywords.get("additionalProperties") != Some(&Value::Bool(false))
+    {
+        return invalid(
+            "output_config.format.schema: For 'object' type, 'additionalProperties' must be \
+             explicitly set to false",
+        );
+    }
     Ok(())
 }
 
