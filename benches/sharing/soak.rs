@@ -274,6 +274,7 @@ fn bad_neighbour(home: &Home, stop: &AtomicBool) -> anyhow::Result<()> {
             request: Box::new(WireRequest {
                 task: WireTask::Chat {
                     system: None,
+                    schema: None,
                     messages: vec![WireMessage {
                         role: WireRole::User,
                         text: "a ".repeat(2000),
