@@ -145,6 +145,9 @@ return function(test)
       '<Plug>(tandem-accept-line)',
       '<Plug>(tandem-accept-word)',
       '<Plug>(tandem-dismiss)',
+      -- In insert mode and in normal mode.
+      '<Plug>(tandem-next)',
+      '<Plug>(tandem-next)',
     }, 'mappings')
     editor:keys('Go<Tab>y')
     editor:wait('a tab', function()

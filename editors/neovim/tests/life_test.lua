@@ -71,12 +71,13 @@ return function(test)
     end
     eq(
       complete('Tandem '),
-      { 'doctor', 'explain', 'log', 'pause', 'restart', 'resume', 'rewrite', 'status' },
+      { 'doctor', 'explain', 'log', 'next', 'pause', 'restart', 'resume', 'rewrite', 'status' },
       'all'
     )
     eq(complete('Tandem re'), { 'restart', 'resume', 'rewrite' }, 're')
     eq(complete('%Tandem ex'), { 'explain' }, 'with a range')
     eq(complete('Tandem log '), { 'daemon' }, 'log')
+    eq(complete('Tandem next '), { 'skip' }, 'next')
     eq(complete('Tandem pause '), {}, 'pause')
     editor:keys(':Tandem nonsense<CR>')
     has(editor:wait('a message', function()
