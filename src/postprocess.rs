@@ -8,6 +8,7 @@ mod stop;
 mod text;
 
 pub use completion::CompletionFilter;
+pub use place::is_in_empty_block;
 pub use text::TextFilter;
 
 /// Whether more of an answer is wanted.

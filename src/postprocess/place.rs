@@ -93,6 +93,25 @@ impl Place {
     }
 }
 
+/// Whether the cursor stands alone on the first line inside a block in which nothing else is: the lines
+/// around it that are not blank have less indentation than what is before it, and the one above has some
+/// text that can open a block.
+#[must_use]
+pub fn is_in_empty_block(task: &CompleteTask) -> bool {
+    let prefix = near_end(&task.prefix);
+    let suffix = near_start(&task.suffix);
+    let (before, here) = prefix.rsplit_once('\n').unwrap_or(("", prefix));
+    let (rest, after) = suffix.split_once('\n').unwrap_or((suffix, ""));
+    if !here.trim().is_empty() || !rest.trim().is_empty() {
+        return false;
+    }
+    let outside = |line: &str| indentation(line) < indentation(here);
+    let opens = |line: &str| line.trim_end().ends_with(['{', ':', '(', '[']);
+    let above = before.lines().rfind(|line| !line.trim().is_empty());
+    let below = after.lines().find(|line| !line.trim().is_empty());
+    above.is_some_and(|line| outside(line) && opens(line)) && below.is_none_or(outside)
+}
+
 /// The last of a text, from the start of a line where it is not whole.
 fn near_end(text: &str) -> &str {
     let Some(mut at) = text.len().checked_sub(NEAR) else {
@@ -136,4 +155,46 @@ pub(super) fn indentation(line: &str) -> usize {
 pub(super) fn is_distinctive(line: &str) -> bool {
     let letters = line.chars().filter(|c| c.is_alphabetic()).count();
     letters >= 4 && line.chars().filter(|c| !c.is_whitespace()).count() >= 8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_empty_block(document: &str) -> bool {
+        let (prefix, suffix) = document.split_once('|').unwrap();
+        is_in_empty_block(&CompleteTask {
+            path: None,
+            language: String::new(),
+            prefix: prefix.into(),
+            suffix: suffix.into(),
+            snippets: Vec::new(),
+            shape: CompletionShape::Auto,
+        })
+    }
+
+    #[test]
+    fn a_block_is_empty_where_nothing_else_is_in_it() {
+        for document in [
+            "fn a() {\n    |\n}\n",
+            "fn a() {\r\n\t|\r\n}\r\n",
+            "fn a() {\n\n    |  \n\n}\n",
+            "class A:\n    def a(self):\n        |\n    def b(self):\n        pass\n",
+            "if a:\n    |",
+        ] {
+            assert!(is_empty_block(document), "{document:?}");
+        }
+        for document in [
+            "|",
+            "    |",
+            "fn a() {\n    |\n    b();\n}\n",
+            "fn a() {\n    b();\n    |\n}\n",
+            "fn a() {\n    b|\n}\n",
+            "fn a() {\n    | // b\n}\n",
+            "fn a() {\n|\n}\n",
+            "let a = b\n    |\nc();\n",
+        ] {
+            assert!(!is_empty_block(document), "{document:?}");
+        }
+    }
 }

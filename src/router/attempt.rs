@@ -20,7 +20,7 @@ use crate::inference::{
     Attribution, ChatTask, CompletionShape, EmptyReason, ErrorKind, Event, Finish, FinishReason,
     GenerateError, RouteReason, Task, TokenStream, Usage,
 };
-use crate::postprocess::{CompletionFilter, Progress, TextFilter};
+use crate::postprocess::{CompletionFilter, Progress, TextFilter, is_in_empty_block};
 use crate::telemetry::{Decision, FailedAttempt, Outcome};
 
 /// How a request ends.
@@ -541,10 +541,12 @@ fn stopped(stream: &TokenStream, pieces: usize) -> Finish {
 }
 
 /// The embedded model is asked for the rest of a line: what it says beyond is hardly ever right, and
-/// a line costs a third of the time of a block. Its card has the figures.
+/// a line costs a third of the time of a block. Not where a block is to be filled: half a block seldom
+/// parses. Its card has the figures.
 fn keep_to_the_line(task: &mut Task) {
     if let Task::Complete(task) = task
         && task.shape == CompletionShape::Auto
+        && !is_in_empty_block(task)
     {
         task.shape = CompletionShape::OneLine;
     }

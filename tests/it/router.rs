@@ -1,6 +1,7 @@
 //! The router over scripted backends, on a paused clock: who answers, what falls back, what ends.
 
 mod ahead;
+mod last_resort;
 mod schema;
 
 use std::path::PathBuf;
@@ -265,10 +266,8 @@ async fn local_only_asks_nobody_else_and_says_what_to_do() {
         Some(claude("3;")),
     );
     let answer = world.ask(complete("let x = ", "")).await;
-    assert_eq!(
-        who(&answer),
-        Some((BackendKind::Embedded, RouteReason::FellBack))
-    );
+    let fell_back = (BackendKind::Embedded, RouteReason::FellBack);
+    assert_eq!(who(&answer), Some(fell_back));
     let no_answer = world.ask(chat("hi")).await.unwrap_err();
     assert_eq!(no_answer.empty, None);
     assert_eq!(no_answer.error.unwrap().kind, ErrorKind::Backend);
