@@ -10,13 +10,17 @@
 )]
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _MM_FROUND_TO_NEAREST_INT, _mm_loadl_epi64, _mm_loadu_si128,
-    _mm_storeu_si128, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256,
-    _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtph_ps,
-    _mm256_cvtps_ph, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
-    _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_or_si256, _mm256_set1_epi8, _mm256_set1_epi16,
-    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_sign_epi8,
-    _mm256_slli_epi16, _mm256_srli_epi16, _mm256_storeu_ps,
+    __m128i, __m256, __m256i, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0, _mm_add_epi32,
+    _mm_cvtsi128_si32, _mm_loadl_epi64, _mm_loadu_si128, _mm_max_epi32, _mm_prefetch,
+    _mm_shuffle_epi32, _mm_storeu_si128, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32,
+    _mm256_and_si256, _mm256_castps_si256, _mm256_castsi256_si128, _mm256_cvtepi8_epi32,
+    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_cvtps_ph,
+    _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_epi32, _mm256_mul_ps, _mm256_or_si256,
+    _mm256_packs_epi16, _mm256_packs_epi32, _mm256_permutevar8x32_epi32, _mm256_set1_epi8,
+    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_sign_epi8, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_storeu_ps,
+    _mm256_storeu_si256,
 };
 
 use crate::format::BLOCK;
@@ -66,7 +70,7 @@ detected! {
     panel_f32 => panels_f32, (depth: usize, a: &[f32], a_stride: usize, b: &[u8], c: &mut [f32], c_stride: usize);
     panel_f16 => panels_f16, (depth: usize, a: &[f32], a_stride: usize, b: &[u16], c: &mut [f32], c_stride: usize);
     to_half => to_halves, (values: &[f32], halves: &mut [u16]);
-    quantize => lanes::quantize, (values: &[f32; BLOCK]) -> Block;
+    quantize => rounded, (values: &[f32; BLOCK]) -> Block;
     add_squares => lanes::add_squares, (sums: &mut [f32; 16], values: &[f32; 16]);
     rms_norm => lanes::rms_norm, (values: &mut [f32], weight: &[f32], epsilon: f32);
     rotate => lanes::rotate, (values: &mut [f32], cosine: &[f32], sine: &[f32]);
@@ -75,37 +79,39 @@ detected! {
     multiply => lanes::multiply, (values: &mut [f32], factor: f32);
 }
 
-/// Tokens that share the unpacking of a block. Their sums are in memory: the registers hold the codes of
-/// half a tile's block, which the tokens then meet one after another.
-const TOGETHER: usize = 8;
+/// So many bytes ahead of what is unpacked the next codes are asked for: few tokens are done with a block
+/// before the processor's own prefetching has the next, and it stops at each page.
+const AHEAD: usize = 2048;
+/// Tokens whose dot products with half a block of bytes wait for its other half.
+const WAITING: usize = 16;
 
+/// The sums of tokens are in memory: the registers hold the codes of half a tile's block, which all tokens
+/// then meet one after another, so that the unpacking is shared by as many as there are.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn products(tile: Tile<'_>, blocks: &[Block], stride: usize, out: &mut [Lanes]) {
     // All that is read below lies within these bounds.
-    assert!(tile.codes.len() >= tile.blocks * tile.packed.code_bytes());
+    let code_bytes = tile.packed.code_bytes();
+    assert!(tile.codes.len() >= tile.blocks * code_bytes);
     assert!(tile.scales.len() >= tile.packed.scale_bytes(tile.blocks));
     assert!(tile.blocks == 0 || blocks.len() >= (tile.blocks - 1) * stride + out.len());
-    for (number, out) in out.chunks_mut(TOGETHER).enumerate() {
-        let mut sums = [[_mm256_setzero_ps(); TOGETHER]; 2];
-        for block in 0..tile.blocks {
-            let tokens = &blocks[block * stride + number * TOGETHER..][..out.len()];
-            for (half, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: the tile has so many blocks, as was checked above.
-                unsafe {
-                    match tile.packed {
-                        Packed::Q4_0 => q4_0(&tile, block, half, tokens, sums),
-                        Packed::Q8_0 => q8_0(&tile, block, half, tokens, sums),
-                        Packed::Q4K => q4_k(&tile, block, half, tokens, sums),
-                        Packed::Q6K => q6_k(&tile, block, half, tokens, sums),
-                        Packed::F32 => {}
-                    }
-                }
-            }
+    out.fill(Lanes::ZERO);
+    for block in 0..tile.blocks {
+        let tokens = &blocks[block * stride..][..out.len()];
+        for line in (0..code_bytes).step_by(64) {
+            let ahead = tile.codes.as_ptr();
+            let ahead = ahead.wrapping_add(block * code_bytes + AHEAD + line);
+            _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
         }
-        for (token, out) in out.iter_mut().enumerate() {
-            for (half, sums) in sums.iter().enumerate() {
-                // SAFETY: eight numbers of sixteen, from 0 or 8 on.
-                unsafe { _mm256_storeu_ps(out.0.as_mut_ptr().add(half * 8), sums[token]) };
+        for half in 0..2 {
+            // SAFETY: the tile has so many blocks, as was checked above.
+            unsafe {
+                match tile.packed {
+                    Packed::Q4_0 => q4_0(&tile, block, half, tokens, out),
+                    Packed::Q8_0 => q8_0(&tile, block, half, tokens, out),
+                    Packed::Q4K => q4_k(&tile, block, half, tokens, out),
+                    Packed::Q6K => q6_k(&tile, block, half, tokens, out),
+                    Packed::F32 => {}
+                }
             }
         }
     }
@@ -139,12 +145,24 @@ unsafe fn scales(from: *const u8) -> __m256 {
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(from.cast()) })
 }
 
-/// Adds `dot` times the two scales to `sum`.
+/// Adds `dot` times the two scales to half the sums of a token.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn add_scaled(sum: &mut __m256, dot: __m256i, scale: __m256, activation: f32) {
+fn add_scaled(sums: &mut Lanes, half: usize, dot: __m256i, scale: __m256, activation: f32) {
     let scale = _mm256_mul_ps(scale, _mm256_set1_ps(activation));
-    *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, *sum);
+    add(sums, half, _mm256_cvtepi32_ps(dot), scale);
+}
+
+/// Adds a product to half the sums of a token.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn add(sums: &mut Lanes, half: usize, a: __m256, b: __m256) {
+    let sums = &mut sums.0.as_chunks_mut::<8>().0[half];
+    // SAFETY: these are eight numbers.
+    unsafe {
+        let sum = _mm256_fmadd_ps(a, b, _mm256_loadu_ps(sums.as_ptr()));
+        _mm256_storeu_ps(sums.as_mut_ptr(), sum);
+    }
 }
 
 /// The eight groups of four columns of a block of codes of four bits.
@@ -181,13 +199,7 @@ fn dot_of_four(groups: &[__m256i; 8], token: &Block) -> __m256i {
 /// The tile must have the block.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn q4_0(
-    tile: &Tile<'_>,
-    block: usize,
-    half: usize,
-    tokens: &[Block],
-    sums: &mut [__m256; TOGETHER],
-) {
+unsafe fn q4_0(tile: &Tile<'_>, block: usize, half: usize, tokens: &[Block], sums: &mut [Lanes]) {
     // SAFETY: a block has 256 bytes of codes and 32 of scales.
     let (groups, scale) = unsafe {
         (
@@ -200,7 +212,7 @@ unsafe fn q4_0(
             dot_of_four(&groups, token),
             _mm256_set1_epi32(token.minus_8),
         );
-        add_scaled(sum, dot, scale, token.scale);
+        add_scaled(sum, half, dot, scale, token.scale);
     }
 }
 
@@ -208,13 +220,7 @@ unsafe fn q4_0(
 /// The tile must have the block.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn q4_k(
-    tile: &Tile<'_>,
-    block: usize,
-    half: usize,
-    tokens: &[Block],
-    sums: &mut [__m256; TOGETHER],
-) {
+unsafe fn q4_k(tile: &Tile<'_>, block: usize, half: usize, tokens: &[Block], sums: &mut [Lanes]) {
     // SAFETY: a block has 256 bytes of codes, and eight blocks have 320 of scales: 32 with scales of
     // float16, 32 with minima, then 32 for each block.
     let (groups, scale, minimum) = unsafe {
@@ -230,8 +236,8 @@ unsafe fn q4_k(
         )
     };
     for (sum, token) in sums.iter_mut().zip(tokens) {
-        add_scaled(sum, dot_of_four(&groups, token), scale, token.scale);
-        *sum = _mm256_fmadd_ps(minimum, _mm256_set1_ps(token.minus_sum), *sum);
+        add_scaled(sum, half, dot_of_four(&groups, token), scale, token.scale);
+        add(sum, half, minimum, _mm256_set1_ps(token.minus_sum));
     }
 }
 
@@ -239,40 +245,36 @@ unsafe fn q4_k(
 /// The tile must have the block.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn q8_0(
-    tile: &Tile<'_>,
-    block: usize,
-    half: usize,
-    tokens: &[Block],
-    sums: &mut [__m256; TOGETHER],
-) {
+unsafe fn q8_0(tile: &Tile<'_>, block: usize, half: usize, tokens: &[Block], sums: &mut [Lanes]) {
     let ones = _mm256_set1_epi16(1);
-    let mut dots = [_mm256_setzero_si256(); TOGETHER];
-    // In two parts, so that codes and their sizes fit into registers.
-    for part in 0..2 {
-        // SAFETY: a block has 512 bytes of codes.
-        let codes = [0, 1, 2, 3].map(|group| unsafe {
-            load(
-                tile.codes
-                    .as_ptr()
-                    .add(block * 512 + half * 32 + (part * 4 + group) * 64),
-            )
-        });
-        let sizes = codes.map(|codes| _mm256_abs_epi8(codes));
-        for (dot, token) in dots.iter_mut().zip(tokens) {
-            for group in 0..4 {
-                // The code's sign goes to the activation: two products of at most 128 * 127 make at
-                // most 32,512, which 16 bits hold, and four do not.
-                let signed = _mm256_sign_epi8(four(token, part * 4 + group), codes[group]);
-                let pairs = _mm256_maddubs_epi16(sizes[group], signed);
-                *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(pairs, ones));
-            }
-        }
-    }
     // SAFETY: a block has 32 bytes of scales.
     let scale = unsafe { scales(tile.scales.as_ptr().add(block * 32 + half * 16)) };
-    for ((sum, dot), token) in sums.iter_mut().zip(dots).zip(tokens) {
-        add_scaled(sum, dot, scale, token.scale);
+    for (tokens, sums) in tokens.chunks(WAITING).zip(sums.chunks_mut(WAITING)) {
+        let mut dots = [_mm256_setzero_si256(); WAITING];
+        // In two parts, so that codes and their sizes fit into registers.
+        for part in 0..2 {
+            // SAFETY: a block has 512 bytes of codes.
+            let codes = [0, 1, 2, 3].map(|group| unsafe {
+                load(
+                    tile.codes
+                        .as_ptr()
+                        .add(block * 512 + half * 32 + (part * 4 + group) * 64),
+                )
+            });
+            let sizes = codes.map(|codes| _mm256_abs_epi8(codes));
+            for (dot, token) in dots.iter_mut().zip(tokens) {
+                for group in 0..4 {
+                    // The code's sign goes to the activation: two products of at most 128 * 127 make at
+                    // most 32,512, which 16 bits hold, and four do not.
+                    let signed = _mm256_sign_epi8(four(token, part * 4 + group), codes[group]);
+                    let pairs = _mm256_maddubs_epi16(sizes[group], signed);
+                    *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(pairs, ones));
+                }
+            }
+        }
+        for ((sum, dot), token) in sums.iter_mut().zip(dots).zip(tokens) {
+            add_scaled(sum, half, dot, scale, token.scale);
+        }
     }
 }
 
@@ -280,13 +282,7 @@ unsafe fn q8_0(
 /// The tile must have the block.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn q6_k(
-    tile: &Tile<'_>,
-    block: usize,
-    half: usize,
-    tokens: &[Block],
-    sums: &mut [__m256; TOGETHER],
-) {
+unsafe fn q6_k(tile: &Tile<'_>, block: usize, half: usize, tokens: &[Block], sums: &mut [Lanes]) {
     let ones = _mm256_set1_epi16(1);
     let low = _mm256_set1_epi8(15);
     let high = _mm256_set1_epi8(0x30);
@@ -325,7 +321,7 @@ unsafe fn q6_k(
             };
             let dot = _mm256_add_epi32(two(0), two(2));
             let dot = _mm256_add_epi32(dot, _mm256_set1_epi32(token.minus_32[part]));
-            add_scaled(sum, dot, scale, token.scale);
+            add_scaled(sum, half, dot, scale, token.scale);
         }
     }
 }
@@ -439,4 +435,54 @@ fn to_halves(values: &[f32], halves: &mut [u16]) {
         }
     }
     crate::portable::to_half(rest, half_rest);
+}
+
+/// [`lanes::quantize`].
+#[target_feature(enable = "avx2,fma,f16c")]
+fn rounded(values: &[f32; BLOCK]) -> Block {
+    let numbers = values.as_chunks::<8>().0;
+    // SAFETY: each is of eight numbers.
+    let numbers: [__m256; 4] =
+        std::array::from_fn(|eight| unsafe { _mm256_loadu_ps(numbers[eight].as_ptr()) });
+    // As bits, which are in the order of the sizes.
+    let sign = _mm256_set1_epi32(i32::MAX);
+    let bits = numbers.map(|eight| _mm256_and_si256(_mm256_castps_si256(eight), sign));
+    let [a, b, c, d] = bits;
+    let most = _mm256_max_epi32(_mm256_max_epi32(a, b), _mm256_max_epi32(c, d));
+    let most = _mm_max_epi32(
+        _mm256_castsi256_si128(most),
+        _mm256_extracti128_si256::<1>(most),
+    );
+    let most = _mm_max_epi32(most, _mm_shuffle_epi32::<0b01_00_11_10>(most));
+    let most = _mm_max_epi32(most, _mm_shuffle_epi32::<0b10_11_00_01>(most));
+    let largest = f32::from_bits(_mm_cvtsi128_si32(most).cast_unsigned());
+    let Some((factor, scale)) = lanes::factor_and_scale(largest) else {
+        return lanes::quantize(values);
+    };
+    let factor = _mm256_set1_ps(factor);
+    let [a, b, c, d] = numbers.map(|eight| _mm256_cvtps_epi32(_mm256_mul_ps(eight, factor)));
+    // Packing goes by halves of a register, so fours of codes come out of order.
+    let codes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+    let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    let codes = _mm256_permutevar8x32_epi32(codes, order);
+    let mut block = Block {
+        scale,
+        ..Block::ZERO
+    };
+    // SAFETY: there are 32 codes.
+    unsafe { _mm256_storeu_si256(block.codes.as_mut_ptr().cast(), codes) };
+    let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), codes);
+    let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    let sum = |fours: __m128i| {
+        let twos = _mm_add_epi32(fours, _mm_shuffle_epi32::<0b01_00_11_10>(fours));
+        _mm_cvtsi128_si32(_mm_add_epi32(
+            twos,
+            _mm_shuffle_epi32::<0b10_11_00_01>(twos),
+        ))
+    };
+    block.sum_up([
+        sum(_mm256_castsi256_si128(fours)),
+        sum(_mm256_extracti128_si256::<1>(fours)),
+    ]);
+    block
 }

@@ -45,6 +45,15 @@ impl Block {
         minus_32: [0; 2],
         minus_sum: 0.0,
     };
+
+    /// Notes the sums of the first 16 codes and of the others.
+    #[inline(always)]
+    pub(crate) fn sum_up(&mut self, sums: [i32; 2]) {
+        let sum = sums[0] + sums[1];
+        self.minus_8 = -8 * sum;
+        self.minus_32 = sums.map(|sum| -32 * sum);
+        self.minus_sum = -(sum as f32) * self.scale;
+    }
 }
 
 /// Below it activations count as zero: their reciprocal would not be finite.
@@ -63,17 +72,9 @@ pub fn quantize(values: &[f32; BLOCK]) -> Block {
         *lane = a.max(b);
     }
     let largest = f32::from_bits(lanes.iter().fold(0, |a, b| a.max(*b)));
-    let factor = if largest < SMALLEST {
-        0.0
-    } else {
-        127.0 / largest
-    };
+    let (factor, scale) = factor_and_scale(largest).unwrap_or((0.0, largest));
     let mut block = Block {
-        scale: if largest < SMALLEST {
-            0.0
-        } else {
-            largest / 127.0
-        },
+        scale,
         ..Block::ZERO
     };
     for (code, value) in block.codes.iter_mut().zip(values) {
@@ -83,11 +84,20 @@ pub fn quantize(values: &[f32; BLOCK]) -> Block {
     for (sum, codes) in sums.iter_mut().zip(block.codes.chunks_exact(16)) {
         *sum = codes.iter().map(|code| i32::from(*code)).sum();
     }
-    let sum = sums[0] + sums[1];
-    block.minus_8 = -8 * sum;
-    block.minus_32 = sums.map(|sum| -32 * sum);
-    block.minus_sum = -(sum as f32) * block.scale;
+    block.sum_up(sums);
     block
+}
+
+/// What numbers are multiplied by to become codes when the largest is `largest` in size, and what a code is
+/// worth then. `None` where it is not finite.
+#[inline(always)]
+pub(crate) fn factor_and_scale(largest: f32) -> Option<(f32, f32)> {
+    if largest < SMALLEST {
+        return Some((0.0, 0.0));
+    }
+    largest
+        .is_finite()
+        .then_some((127.0 / largest, largest / 127.0))
 }
 
 /// Adds the squares of sixteen numbers to the sums.

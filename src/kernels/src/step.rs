@@ -1,7 +1,5 @@
 //! The parts of a forward pass, each shared among the threads.
 
-use std::ops::Range;
-
 use crate::attention::Scratch;
 use crate::cache::Head;
 use crate::format::BLOCK;
@@ -11,8 +9,6 @@ use crate::matrix::{Matrix, Packed, TILE};
 use crate::model::{BATCH, Dimensions, Projection};
 use crate::pool::Pool;
 
-/// Tokens of a product that share the unpacking of a tile.
-const TOGETHER: usize = 8;
 /// Rows of attention in one piece of work: tokens times the heads that share a key-value head.
 pub(crate) const ATTENTION_ROWS: usize = 32;
 
@@ -94,8 +90,16 @@ impl Heads<'_> {
         while done < values.len() {
             let column = start + done;
             let from = &self.lanes[column / TILE * self.count + token].0[column % TILE..];
-            let width = from.len().min(values.len() - done);
-            values[done..done + width].copy_from_slice(&from[..width]);
+            let values = &mut values[done..];
+            if let (Some(from), Some(to)) =
+                (from.first_chunk::<TILE>(), values.first_chunk_mut::<TILE>())
+            {
+                *to = *from;
+                done += TILE;
+                continue;
+            }
+            let width = from.len().min(values.len());
+            values[..width].copy_from_slice(&from[..width]);
             done += width;
         }
         if !self.projection.bias.is_empty() {
@@ -249,31 +253,20 @@ impl Engine {
         let tiles = share(out.len() / count, count, self.pool.threads());
         self.pool
             .chunks(out, tiles * count, &mut self.locals, |_, number, out| {
-                let first = number * tiles;
-                for_tokens(count, |tokens| {
-                    for (at, out) in out.chunks_exact_mut(count).enumerate() {
-                        let mut tile = first + at;
-                        let mut matrices = matrices.iter();
-                        let matrix = loop {
-                            let Some(matrix) = matrices.next() else {
-                                return;
-                            };
-                            if tile < matrix.tiles() {
-                                break matrix;
-                            }
-                            tile -= matrix.tiles();
+                for (at, out) in out.chunks_exact_mut(count).enumerate() {
+                    let mut tile = number * tiles + at;
+                    let mut matrices = matrices.iter();
+                    let matrix = loop {
+                        let Some(matrix) = matrices.next() else {
+                            return;
                         };
-                        product(
-                            &kernels,
-                            matrix,
-                            tile,
-                            from,
-                            count,
-                            tokens.clone(),
-                            &mut out[tokens.clone()],
-                        );
-                    }
-                });
+                        if tile < matrix.tiles() {
+                            break matrix;
+                        }
+                        tile -= matrix.tiles();
+                    };
+                    product(&kernels, matrix, tile, from, count, out);
+                }
             });
     }
 
@@ -289,20 +282,16 @@ impl Engine {
         let x = &mut x[..matrix.tiles() * count];
         let tiles = share(matrix.tiles(), count, self.pool.threads());
         self.pool
-            .chunks(x, tiles * count, &mut self.locals, |_, number, x| {
-                for_tokens(count, |tokens| {
-                    for (at, x) in x.chunks_exact_mut(count).enumerate() {
-                        let mut sums = [Lanes::ZERO; TOGETHER];
-                        let sums = &mut sums[..tokens.len()];
-                        let tile = number * tiles + at;
-                        product(&kernels, matrix, tile, from, count, tokens.clone(), sums);
-                        for (x, sum) in x[tokens.clone()].iter_mut().zip(sums) {
-                            for (x, sum) in x.0.iter_mut().zip(&sum.0) {
-                                *x += sum;
-                            }
+            .chunks(x, tiles * count, &mut self.locals, |local, number, x| {
+                let sums = &mut local.lanes[..count];
+                for (at, x) in x.chunks_exact_mut(count).enumerate() {
+                    product(&kernels, matrix, number * tiles + at, from, count, sums);
+                    for (x, sum) in x.iter_mut().zip(&*sums) {
+                        for (x, sum) in x.0.iter_mut().zip(&sum.0) {
+                            *x += sum;
                         }
                     }
-                });
+                }
             });
     }
 
@@ -319,33 +308,16 @@ impl Engine {
         // A block of 32 columns of all tokens.
         let block = move |lanes: &mut [Lanes], block: usize| {
             let (gates, ups) = lanes.split_at_mut(2 * BATCH);
-            for_tokens(count, |tokens| {
-                for part in 0..2 {
-                    let tile = block * 2 + part;
-                    let at = part * BATCH + tokens.start..part * BATCH + tokens.end;
-                    product(
-                        &kernels,
-                        gate,
-                        tile,
-                        from,
-                        count,
-                        tokens.clone(),
-                        &mut gates[at.clone()],
-                    );
-                    product(
-                        &kernels,
-                        up,
-                        tile,
-                        from,
-                        count,
-                        tokens.clone(),
-                        &mut ups[at.clone()],
-                    );
-                    for (gate, up) in gates[at.clone()].iter_mut().zip(&ups[at]) {
-                        (kernels.swiglu)(&mut gate.0, &up.0);
-                    }
+            for part in 0..2 {
+                let tile = block * 2 + part;
+                let gates = &mut gates[part * BATCH..][..count];
+                let ups = &mut ups[part * BATCH..][..count];
+                product(&kernels, gate, tile, from, count, gates);
+                product(&kernels, up, tile, from, count, ups);
+                for (gate, up) in gates.iter_mut().zip(ups) {
+                    (kernels.swiglu)(&mut gate.0, &up.0);
                 }
-            });
+            }
         };
         let values = |lanes: &[Lanes], token: usize| {
             let mut values = [0.0; BLOCK];
@@ -445,40 +417,32 @@ impl Engine {
     }
 }
 
-/// Tiles in a piece of work: several for one token, whose products are short, and two for many, so
-/// that they and a few tokens stay in the fastest cache.
+/// Tiles in a piece of work: several for few tokens, so that a thread reads on where it was reading, and
+/// two for many, whose products are long.
 fn share(tiles: usize, count: usize, threads: usize) -> usize {
-    let most = if count < 4 { 16 } else { 2 };
+    let most = if count < 32 { 16 } else { 2 };
     (tiles / (threads * 8)).clamp(1, most)
 }
 
-/// Calls `work` with a few tokens at a time.
-fn for_tokens(count: usize, mut work: impl FnMut(Range<usize>)) {
-    for first in (0..count).step_by(TOGETHER) {
-        work(first..count.min(first + TOGETHER));
-    }
-}
-
-/// The products of a tile with some of `count` tokens.
+/// The products of a tile with all `count` tokens.
 fn product(
     kernels: &Kernels,
     matrix: &Matrix,
     tile: usize,
     from: &Activations,
     count: usize,
-    tokens: Range<usize>,
     out: &mut [Lanes],
 ) {
     let tile = matrix.tile(tile);
     if tile.packed != Packed::F32 {
-        (kernels.product)(tile, &from.rounded[tokens.start..], count, out);
+        (kernels.product)(tile, &from.rounded, count, out);
         return;
     }
-    let mut sums = [0.0; TILE * TOGETHER];
+    let mut sums = [0.0; TILE * BATCH];
     let sums = &mut sums[..TILE * out.len()];
     let size = tile.packed.code_bytes();
     for (block, panel) in tile.codes.chunks_exact(size).enumerate() {
-        let a = &from.exact[block * count + tokens.start..block * count + tokens.end];
+        let a = &from.exact[block * count..][..count];
         (kernels.panel_f32)(BLOCK, a.as_flattened(), BLOCK, panel, sums, TILE);
     }
     for (out, sums) in out.iter_mut().zip(sums.as_chunks().0) {
