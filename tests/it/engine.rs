@@ -8,6 +8,7 @@ mod guide;
 mod health;
 mod lookup;
 mod packed;
+mod quantized;
 mod worker;
 
 use std::path::{Path, PathBuf};

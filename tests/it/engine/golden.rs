@@ -13,10 +13,10 @@ use tandem::backend::local::decode::{DecodeRequest, Decoding, Step};
 use tandem::backend::local::detokenizer::Detokenizer;
 use tandem::backend::local::guide::Guide;
 use tandem::backend::local::kv_cache::KvCache;
-use tandem::backend::local::loader::{Loaded, load};
+use tandem::backend::local::loader::{Arithmetic, Loaded, load, load_by};
 use tandem::backend::local::sampler::Scores;
 use tandem::backend::local::sequence::Sequence;
-use tandem::config::ComputeDevice;
+use tandem::config::{BundleRuntime, ComputeDevice};
 use tandem::inference::{
     ChatTask, CompleteTask, CompletionShape, FinishReason, Message, Role, Sampling,
 };
@@ -26,6 +26,8 @@ use super::{CONTEXT, fixture, load_fixture};
 
 /// The largest difference of a logit from float32 `transformers`.
 const TOLERANCE: f32 = 1e-3;
+/// The same for our kernels in float32, which keep keys and values in float16.
+const TOLERANCE_OF_KERNELS: f32 = 1e-2;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -60,20 +62,30 @@ fn argmax(logits: &[f32]) -> u32 {
     best.unwrap() as u32
 }
 
-fn assert_close(got: &[f32], expected: &[f32], what: &str) {
+fn assert_close(got: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}");
     let worst = got
         .iter()
         .zip(expected)
         .map(|(a, b)| (a - b).abs())
         .fold(0.0, f32::max);
-    assert!(worst < TOLERANCE, "{what}: a logit is off by {worst}");
+    assert!(worst < tolerance, "{what}: a logit is off by {worst}");
 }
 
 /// Logits and greedy tokens, with the prompt computed at once, in blocks and token by token, and
 /// with the cache cut back and used again.
 fn check(model: &str, golden: &str) {
-    let mut loaded = load_fixture(model);
+    check_by(model, golden, load_fixture(model), TOLERANCE);
+}
+
+/// The same by our own kernels.
+fn check_kernels(model: &str, golden: &str) {
+    let source = ModelSource::at(&fixture(model), BundleRuntime::Auto);
+    let loaded = load_by(&source, CONTEXT, ComputeDevice::Cpu, Arithmetic::Packed).unwrap();
+    check_by(model, golden, loaded, TOLERANCE_OF_KERNELS);
+}
+
+fn check_by(model: &str, golden: &str, mut loaded: Loaded, tolerance: f32) {
     let Golden { cases } = read(golden);
     let mut cache = KvCache::new(64 << 20);
     for (number, case) in cases.iter().enumerate() {
@@ -82,11 +94,12 @@ fn check(model: &str, golden: &str) {
             let what = format!("{model}, case {number}, blocks of {block}");
             let mut sequence = loaded.model.sequence().unwrap();
             let logits = feed(&mut loaded, &mut sequence, prompt, block);
-            assert_close(&logits, &case.logits, &what);
+            assert_close(&logits, &case.logits, tolerance, &what);
             // Rewinding into the prompt and computing the rest again changes nothing.
             sequence.truncate(prompt.len() / 2);
             let again = feed(&mut loaded, &mut sequence, prompt, block);
-            assert_close(&again, &case.logits, &format!("{what}, rewound"));
+            let what = format!("{what}, rewound");
+            assert_close(&again, &case.logits, tolerance, &what);
         }
         for reuse in [false, true] {
             let what = format!("{model}, case {number}, reuse {reuse}");
@@ -132,6 +145,13 @@ fn qwen2_from_gguf_is_hugging_faces() {
 #[test]
 fn qwen2_from_sharded_safetensors_is_hugging_faces() {
     check("qwen2-tiny", "qwen2-tiny.golden.json");
+}
+
+#[test]
+fn our_kernels_in_float32_are_hugging_faces() {
+    for model in ["qwen3-tiny", "qwen3-tiny-q8_0", "qwen2-tiny"] {
+        check_kernels(&format!("{model}.gguf"), &format!("{model}.golden.json"));
+    }
 }
 
 #[derive(Deserialize)]
