@@ -60,7 +60,7 @@ impl Drafting {
             self.guess.extend(self.lookup.after(passage, MOST));
             let worth_it = self.guess.iter().take_while(|token| !last(**token));
             let most = most.min(worth_it.count());
-            self.offered = self.payoff.worth(self.length, most);
+            self.offered = self.payoff.choose(self.length, most);
         }
         self.drafted.offered += self.offered;
         &self.guess[..self.offered]
