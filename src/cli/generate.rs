@@ -20,7 +20,7 @@ use crate::backend::local::anemll::runtimes;
 use crate::backend::local::anemll::trace::{TraceLog, Traced};
 use crate::backend::local::greedy::{Greedy, Model, greedy, tokens_of};
 use crate::backend::local::{ModelSource, threads};
-use crate::config::{BundleRuntime, ComputeDevice};
+use crate::config::{BundleRuntime, LocalSettings};
 use crate::inference::{ErrorKind, GenerateError};
 
 /// How often the sign of life is drawn: what looks alive without drawing attention.
@@ -55,7 +55,7 @@ pub fn run(
     let path = model::path_of(path, surroundings, &settings.local)?;
     let life = SignOfLife::start(surroundings.stderr_is_terminal);
     life.says("loading the model");
-    let mut opened = open(&path, args, settings.local.device)?;
+    let mut opened = open(&path, args, &settings.local)?;
     let prompt = match &args.text {
         Some(text) => tokens_of(opened.model.tokenizer(), text)?,
         None => args.tokens.clone(),
@@ -81,7 +81,7 @@ pub fn run(
     Ok(Exit::Done)
 }
 
-fn open(path: &Path, args: &GenerateArgs, device: ComputeDevice) -> Result<Opened, Failure> {
+fn open(path: &Path, args: &GenerateArgs, local: &LocalSettings) -> Result<Opened, Failure> {
     let place = path.display();
     let asked = args.runtime;
     if AnemllBundle::is_at(path) {
@@ -106,7 +106,11 @@ fn open(path: &Path, args: &GenerateArgs, device: ComputeDevice) -> Result<Opene
         ));
     }
     Ok(Opened {
-        model: Model::whole(&ModelSource::at(path, BundleRuntime::Auto), device)?,
+        model: Model::whole(
+            &ModelSource::at(path, BundleRuntime::Auto),
+            local.device,
+            local.engine,
+        )?,
         runtime: "candle",
         log: None,
     })

@@ -36,8 +36,9 @@ pub use restricted::{
 };
 pub use schema::{config_schema, editor_schema, project_schema, starting_file};
 pub use settings::{
-    BundleRuntime, ClaudeSettings, CompletionSettings, ComputeDevice, DaemonSettings,
-    LocalSettings, LogSettings, Mode, PrivacySettings, ServerApi, ServerSettings, Settings,
+    BundleRuntime, ClaudeSettings, CompletionSettings, ComputeDevice, ComputeEngine,
+    DaemonSettings, LocalSettings, LogSettings, Mode, PrivacySettings, ServerApi, ServerSettings,
+    Settings,
 };
 pub use texts::{BaseUrl, LogFilter, ModelName, PathGlob, Program};
 pub use values::{Bytes, Count, Dollars, Off, Span};

@@ -9,7 +9,7 @@ use super::decode::{self, Refusal};
 use super::document::Node;
 use super::texts::{BaseUrl, LogFilter, ModelName, PathGlob, Program};
 use super::values::{AutoSpan, Bytes, Count, Dollars, Span};
-use super::{ApiKey, BundleRuntime, ComputeDevice, ConfigError, Mode, ServerApi};
+use super::{ApiKey, BundleRuntime, ComputeDevice, ComputeEngine, ConfigError, Mode, ServerApi};
 
 /// Milliseconds in a second, for the ranges below.
 const SECOND: u64 = 1000;
@@ -79,6 +79,16 @@ pub struct LocalOptions {
     /// feature of their name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<ComputeDevice>,
+    /// What computes a GGUF file on the processor. The embedded model is always computed by candle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<ComputeEngine>,
+    /// The longest time to the first token of a short prompt with which a model answers completions,
+    /// measured when it is loaded. A slower one does only where nobody else may or can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_first_token: Option<Span<1, { 600 * SECOND }>>,
+    /// The fewest tokens a second with which it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_tokens_per_second: Option<Count<0, 1_000_000>>,
 }
 
 /// The process that holds the model for all sessions of the user.
@@ -346,6 +356,9 @@ impl LocalOptions {
             embedded: self.embedded.or(lower.embedded),
             runtime: self.runtime.or(lower.runtime),
             device: self.device.or(lower.device),
+            engine: self.engine.or(lower.engine),
+            max_first_token: self.max_first_token.or(lower.max_first_token),
+            min_tokens_per_second: self.min_tokens_per_second.or(lower.min_tokens_per_second),
         }
     }
 }

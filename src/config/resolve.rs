@@ -53,6 +53,13 @@ fn local(options: LocalOptions) -> LocalSettings {
         embedded: options.embedded.unwrap_or(default.embedded),
         runtime: options.runtime.unwrap_or(default.runtime),
         device: options.device.unwrap_or(default.device),
+        engine: options.engine.unwrap_or(default.engine),
+        max_first_token: options
+            .max_first_token
+            .map_or(default.max_first_token, Span::get),
+        min_tokens_per_second: options
+            .min_tokens_per_second
+            .map_or(default.min_tokens_per_second, Count::get),
     }
 }
 
@@ -185,6 +192,9 @@ impl From<&Settings> for Options {
                 embedded: Some(local.embedded),
                 runtime: Some(local.runtime),
                 device: Some(local.device),
+                engine: Some(local.engine),
+                max_first_token: Some(local.max_first_token.into()),
+                min_tokens_per_second: Count::new(local.min_tokens_per_second),
             },
             daemon: DaemonOptions {
                 enabled: Some(daemon.enabled),

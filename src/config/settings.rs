@@ -46,6 +46,19 @@ impl ComputeDevice {
     }
 }
 
+/// What computes a GGUF file on the processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ComputeEngine {
+    /// Tandem's kernels where they can compute the file on this processor, else candle.
+    #[default]
+    Auto,
+    /// Tandem's kernels; a file or a processor that they are not for is an error.
+    Kernels,
+    /// candle.
+    Candle,
+}
+
 /// What runs a bundle for the Apple Neural Engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -124,6 +137,13 @@ pub struct LocalSettings {
     pub runtime: BundleRuntime,
     /// What a GGUF file or a folder with safetensors is computed on.
     pub device: ComputeDevice,
+    /// What computes a GGUF file on the processor.
+    pub engine: ComputeEngine,
+    /// The longest time to the first token of a short prompt with which a model is admitted for
+    /// completions.
+    pub max_first_token: Duration,
+    /// The fewest tokens a second with which it is.
+    pub min_tokens_per_second: usize,
 }
 
 /// The process that holds the model for all sessions of the user.
@@ -249,6 +269,10 @@ pub struct LogSettings {
 }
 
 impl Default for LocalSettings {
+    /// Completions must feel live. After a second people notice that they wait (Nielsen, "Usability
+    /// Engineering", 1993, chapter 5), and a model is measured by a short prompt, so one that takes a
+    /// second for it takes several for a document. A line of code is about ten tokens: at ten a second
+    /// it takes another second to be told.
     fn default() -> Self {
         Self {
             model: None,
@@ -261,6 +285,9 @@ impl Default for LocalSettings {
             embedded: true,
             runtime: BundleRuntime::Auto,
             device: ComputeDevice::Cpu,
+            engine: ComputeEngine::Auto,
+            max_first_token: Duration::from_secs(1),
+            min_tokens_per_second: 10,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{BundleRuntime, ComputeDevice, LocalSettings};
+use crate::config::{BundleRuntime, ComputeDevice, ComputeEngine, LocalSettings};
 
 /// A model and all settings that it is loaded with. Sessions that want the same share it; one that
 /// wants anything else gets its own, so that no session's settings reach another.
@@ -23,6 +23,15 @@ pub struct ModelSpec {
     pub runtime: BundleRuntime,
     /// What anything but a bundle is computed on.
     pub device: ComputeDevice,
+    /// What computes a GGUF file on the processor.
+    #[serde(default)]
+    pub engine: ComputeEngine,
+    /// The longest time to the first token that is fast enough, in milliseconds.
+    #[serde(default = "max_first_token_ms")]
+    pub max_first_token_ms: u64,
+    /// The fewest tokens a second that are.
+    #[serde(default = "min_tokens_per_second")]
+    pub min_tokens_per_second: usize,
 }
 
 /// Where a model is.
@@ -48,9 +57,12 @@ impl ModelSpec {
             source,
             context_tokens: settings.context_tokens,
             kv_cache_bytes: settings.kv_cache_bytes,
-            idle_unload_ms: u64::try_from(settings.idle_unload.as_millis()).unwrap_or(u64::MAX),
+            idle_unload_ms: milliseconds(settings.idle_unload),
             runtime: settings.runtime,
             device: settings.device,
+            engine: settings.engine,
+            max_first_token_ms: milliseconds(settings.max_first_token),
+            min_tokens_per_second: settings.min_tokens_per_second,
         })
     }
 
@@ -73,9 +85,26 @@ impl ModelSpec {
             idle_unload: Duration::from_millis(self.idle_unload_ms),
             runtime: self.runtime,
             device: self.device,
+            engine: self.engine,
+            max_first_token: Duration::from_millis(self.max_first_token_ms),
+            min_tokens_per_second: self.min_tokens_per_second,
             ..LocalSettings::default()
         }
     }
+}
+
+/// What sessions of an older build, which do not say it, went by.
+fn max_first_token_ms() -> u64 {
+    milliseconds(LocalSettings::default().max_first_token)
+}
+
+/// As [`max_first_token_ms`].
+fn min_tokens_per_second() -> usize {
+    LocalSettings::default().min_tokens_per_second
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -90,6 +119,9 @@ mod tests {
             idle_unload: Duration::from_millis(4321),
             runtime: BundleRuntime::Reference,
             device: ComputeDevice::Cuda,
+            engine: ComputeEngine::Kernels,
+            max_first_token: Duration::from_millis(123),
+            min_tokens_per_second: 45,
             ..LocalSettings::default()
         };
         let spec = ModelSpec::new(Some(Path::new("/models/a.gguf")), &settings).unwrap();

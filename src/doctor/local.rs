@@ -4,15 +4,16 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::{Measured, Outcome, Row, Step};
+use super::{Examination, Measured, Outcome, Row, Step};
 use crate::backend::local::anemll::bundle::AnemllBundle;
 use crate::backend::local::anemll::choice::{RuntimeName, System, to_try};
 use crate::backend::local::anemll::contract::{Shape, TensorSpec};
 use crate::backend::local::anemll::runtimes;
 use crate::backend::local::greedy::{Greedy, Model, greedy};
+use crate::backend::local::probe::{Floor, TOO_SLOW};
 use crate::backend::local::{ModelSource, device};
-use crate::config::{BundleRuntime, ComputeDevice};
-use crate::inference::{BackendKind, GenerateError};
+use crate::config::{BundleRuntime, ComputeDevice, ComputeEngine};
+use crate::inference::{BackendKind, GenerateError, Speed};
 use crate::prompt::Vocabulary;
 use crate::prompt::profile::Profile;
 
@@ -31,7 +32,12 @@ const TOLERANCE: f32 = 0.25;
 
 /// A bundle by the runtime `name`. One that was not asked for and that this system lacks is told,
 /// not failed.
-pub(super) fn bundle(folder: &Path, name: RuntimeName, asked: bool, weights: Option<&Path>) -> Row {
+pub(super) fn bundle(
+    folder: &Path,
+    name: RuntimeName,
+    asked: bool,
+    examination: &Examination<'_>,
+) -> Row {
     let mut row = Row::new(BackendKind::CoreMl.as_str(), asked);
     row.runtime = Some(name.to_string());
     let started = Instant::now();
@@ -76,7 +82,7 @@ pub(super) fn bundle(folder: &Path, name: RuntimeName, asked: bool, weights: Opt
         return row;
     }
     let started = Instant::now();
-    let opened = runtimes::open(name, &bundle, weights)
+    let opened = runtimes::open(name, &bundle, examination.weights)
         .and_then(|runtime| Model::of_components(&bundle, runtime));
     let mut model = match opened {
         Ok(model) => model,
@@ -105,7 +111,7 @@ pub(super) fn bundle(folder: &Path, name: RuntimeName, asked: bool, weights: Opt
         Some(started),
     );
     row.prompts = Some(prompts(model.profile()));
-    generate(&mut row, &mut model);
+    generate(&mut row, &mut model, examination.floor);
     compare_prefill(&mut row, &mut model, &bundle);
     if let Some(observed) = model.observed() {
         row.requested = Some(observed.requested);
@@ -123,15 +129,20 @@ pub(super) fn bundle(folder: &Path, name: RuntimeName, asked: bool, weights: Opt
 }
 
 /// A whole model by the portable engine.
-pub(super) fn whole(source: &ModelSource, kind: BackendKind, device: ComputeDevice) -> Row {
+pub(super) fn whole(
+    source: &ModelSource,
+    kind: BackendKind,
+    device: ComputeDevice,
+    examination: &Examination<'_>,
+) -> Row {
     let mut row = Row::new(kind.as_str(), true);
     row.model = Some(source.name());
-    try_whole(&mut row, source, device);
+    try_whole(&mut row, source, device, examination);
     row
 }
 
 /// A GPU that no row of a model tells about: tried with the whole model at `model`, where this build can.
-pub(super) fn gpu(model: Option<&Path>, gpu: ComputeDevice) -> Row {
+pub(super) fn gpu(model: Option<&Path>, gpu: ComputeDevice, examination: &Examination<'_>) -> Row {
     let name = gpu.as_str();
     let mut row = Row::new(name, false);
     row.requested = Some(name.to_owned());
@@ -155,7 +166,12 @@ pub(super) fn gpu(model: Option<&Path>, gpu: ComputeDevice) -> Row {
     };
     let source = ModelSource::at(model, BundleRuntime::Auto);
     row.model = Some(source.name());
-    try_whole(&mut row, &source, gpu);
+    // What was chosen is for the device that was.
+    let examination = Examination {
+        engine: ComputeEngine::Auto,
+        ..examination.clone()
+    };
+    try_whole(&mut row, &source, gpu, &examination);
     row
 }
 
@@ -164,17 +180,22 @@ pub(super) fn prompts(profile: &Profile) -> String {
     format!("{}: {}", profile.name, profile.about)
 }
 
-fn try_whole(row: &mut Row, source: &ModelSource, device: ComputeDevice) {
+fn try_whole(
+    row: &mut Row,
+    source: &ModelSource,
+    device: ComputeDevice,
+    examination: &Examination<'_>,
+) {
     row.requested = Some(device.as_str().to_owned());
     let started = Instant::now();
-    let mut model = match Model::whole(source, device) {
+    let mut model = match Model::whole(source, device, examination.engine) {
         Ok(model) => model,
         Err(error) => return failed(row, Step::Initialization, error),
     };
     row.observed = model.placement().observed;
     row.prompts = Some(prompts(model.profile()));
     row.passed(Step::Initialization, "loaded", Some(started));
-    generate(row, &mut model);
+    generate(row, &mut model, examination.floor);
 }
 
 /// Holds the runtimes that generated to each other.
@@ -207,7 +228,7 @@ pub(super) fn compare(rows: &mut [Row]) {
     }
 }
 
-fn generate(row: &mut Row, model: &mut Model) {
+fn generate(row: &mut Row, model: &mut Model, floor: Floor) {
     let prompt = match model.tokenizer().encode(PROMPT) {
         Ok(prompt) if !prompt.is_empty() => prompt,
         Ok(_) => vec![0],
@@ -227,7 +248,7 @@ fn generate(row: &mut Row, model: &mut Model) {
         Ok(again) if again.tokens == first.tokens => {
             row.passed(Step::RuntimeErrors, "none, and the same answer twice", None);
             quality(row, &first);
-            speed(row, &again, prompt.len());
+            speed(row, &again, prompt.len(), floor);
         }
         Ok(_) => row.told(
             Step::RuntimeErrors,
@@ -268,7 +289,7 @@ fn quality(row: &mut Row, said: &Greedy) {
     }
 }
 
-fn speed(row: &mut Row, said: &Greedy, prompt_tokens: usize) {
+fn speed(row: &mut Row, said: &Greedy, prompt_tokens: usize, floor: Floor) {
     let first_token_ms = said.first_token.as_secs_f64() * 1e3;
     let others = said.tokens.len().saturating_sub(1);
     if others == 0 {
@@ -282,16 +303,28 @@ fn speed(row: &mut Row, said: &Greedy, prompt_tokens: usize) {
         return;
     }
     let tokens_per_second = others as f64 / said.others.as_secs_f64().max(1e-9);
+    let speed = Speed {
+        first_token_ms,
+        tokens_per_second,
+    };
+    let admitted = floor.admits(speed);
     row.measured = Some(Measured {
         first_token_ms,
         prompt_tokens,
         tokens_per_second,
+        admitted: Some(admitted),
     });
-    let seen = format!(
-        "first token after {first_token_ms:.1} ms ({prompt_tokens} tokens of prompt), then \
-         {tokens_per_second:.1} tokens/s"
+    let measured = format!(
+        "{}, for {prompt_tokens} tokens of prompt",
+        floor.beside(speed)
     );
-    row.passed(Step::Speed, seen, None);
+    if admitted {
+        let seen = format!("admitted for completions: {measured}");
+        row.passed(Step::Speed, seen, None);
+    } else {
+        let seen = format!("too slow for completions: {measured}");
+        row.told(Step::Speed, Outcome::Warned, seen, TOO_SLOW);
+    }
 }
 
 /// Prompts of several lengths, in batches and token by token: both must give the same.

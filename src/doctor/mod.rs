@@ -14,8 +14,9 @@ use serde::Serialize;
 use crate::backend::local::ModelSource;
 use crate::backend::local::anemll::bundle::AnemllBundle;
 use crate::backend::local::anemll::choice::RuntimeName;
+use crate::backend::local::probe::Floor;
 use crate::backend::server::Tried;
-use crate::config::{BundleRuntime, ComputeDevice};
+use crate::config::{BundleRuntime, ComputeDevice, ComputeEngine};
 use crate::inference::BackendKind;
 
 /// One item of the checklist.
@@ -82,6 +83,10 @@ pub struct Measured {
     pub prompt_tokens: usize,
     /// Decoded tokens a second.
     pub tokens_per_second: f64,
+    /// Whether that is enough to be asked for completions first; absent for a server, which is asked
+    /// whatever it takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admitted: Option<bool>,
 }
 
 /// One backend.
@@ -149,6 +154,10 @@ pub struct Examination<'a> {
     pub weights: Option<&'a Path>,
     /// What a whole model is computed on.
     pub device: ComputeDevice,
+    /// What computes a GGUF file on the processor.
+    pub engine: ComputeEngine,
+    /// What is fast enough for completions.
+    pub floor: Floor,
     /// Whether the embedded model may answer.
     pub embedded: bool,
     /// Where Claude's key comes from, if there is one.
@@ -205,7 +214,7 @@ impl Examination<'_> {
                 let asked = self.runtime;
                 let tried = asked.map_or_else(|| RuntimeName::ALL.to_vec(), |name| vec![name]);
                 for name in tried {
-                    rows.push(local::bundle(folder, name, asked.is_some(), self.weights));
+                    rows.push(local::bundle(folder, name, asked.is_some(), self));
                 }
                 local::compare(&mut rows);
                 rows.push(others::portable_unused());
@@ -213,7 +222,12 @@ impl Examination<'_> {
             (None, Some(path)) => {
                 rows.push(others::core_ml_unused());
                 let source = ModelSource::at(path, BundleRuntime::Auto);
-                rows.push(local::whole(&source, BackendKind::Candle, self.device));
+                rows.push(local::whole(
+                    &source,
+                    BackendKind::Candle,
+                    self.device,
+                    self,
+                ));
             }
             (None, None) => {
                 rows.push(others::core_ml_unused());
@@ -226,6 +240,7 @@ impl Examination<'_> {
                 &source,
                 BackendKind::Embedded,
                 ComputeDevice::Cpu,
+                self,
             ));
         }
         let whole = self.model.filter(|_| bundle.is_none());
@@ -233,7 +248,7 @@ impl Examination<'_> {
         for gpu in gpus {
             // The whole model's own row has told about the device that was chosen for it.
             if whole.is_none() || gpu != self.device {
-                rows.push(local::gpu(whole, gpu));
+                rows.push(local::gpu(whole, gpu, self));
             }
         }
         rows.push(others::daemon(&self.daemon));

@@ -150,6 +150,7 @@ pub(super) fn server(seen: &ServerSeen) -> Row {
             first_token_ms,
             prompt_tokens: generated.prompt_tokens,
             tokens_per_second,
+            admitted: None,
         });
         told = format!("{told}, then {tokens_per_second:.1} tokens/s");
     }

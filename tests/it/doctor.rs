@@ -23,6 +23,9 @@ fn doctor(model: Option<&Path>, args: &[&str]) -> (Value, Option<i32>) {
         .env_clear()
         // Nothing that outlives the test.
         .env("TANDEM_DAEMON_ENABLED", "false")
+        // How fast the machine is just now is not what is tested.
+        .env("TANDEM_LOCAL_MAX_FIRST_TOKEN", "10m")
+        .env("TANDEM_LOCAL_MIN_TOKENS_PER_SECOND", "0")
         .env("HOME", home.path())
         .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
         .env("USERPROFILE", home.path())
@@ -246,4 +249,61 @@ fn a_gpu_that_is_chosen_has_its_row_without_a_model_to_try_on_it() {
             assert_eq!((row["matters"].as_bool(), code), (Some(false), Some(0)));
         }
     }
+}
+
+#[test]
+fn a_model_that_is_too_slow_is_told_with_what_was_measured() {
+    let model = fixture("qwen3-tiny.gguf");
+    let floor = ["--set", "local.min_tokens_per_second=1000000"];
+    let (report, code) = doctor(Some(&model), &floor);
+    assert_eq!(
+        (code, &report["verdict"]),
+        (Some(0), &Value::from("warned"))
+    );
+    let told = row(&report, "candle", None);
+    assert_eq!(told["measured"]["admitted"], false);
+    let checks = told["checks"].as_array().unwrap().iter();
+    let speed = checks.filter(|check| check["step"] == "speed").next_back();
+    let speed = speed.unwrap();
+    let seen = speed["seen"].as_str().unwrap();
+    assert!(
+        seen.starts_with("too slow for completions: first token after "),
+        "{seen}"
+    );
+    assert!(seen.contains(" tokens/s (at least 1000000)"), "{seen}");
+    let next = speed["next_step"].as_str().unwrap();
+    assert!(next.contains("`local.min_tokens_per_second`"), "{next}");
+
+    let (report, _) = doctor(Some(&model), &[]);
+    let told = row(&report, "candle", None);
+    assert_eq!(told["measured"]["admitted"], true);
+    assert!(outcomes(told).contains(&("speed", "passed")), "{told}");
+}
+
+#[test]
+fn the_engine_that_was_chosen_computes_or_says_why_not() {
+    let check = |model: &str, engine: &str| {
+        let engine = format!("local.engine={engine}");
+        let (report, code) = doctor(Some(&fixture(model)), &["--no-embedded", "--set", &engine]);
+        let row = row(&report, "candle", None);
+        let observed = row["observed"].as_str().unwrap_or_default().to_owned();
+        (observed, row["checks"].clone(), code)
+    };
+    let (observed, _, code) = check("qwen3-tiny-q8_0.gguf", "kernels");
+    assert!(observed.starts_with("cpu: tandem-kernels, "), "{observed}");
+    assert_eq!(code, Some(0));
+    let (observed, ..) = check("qwen3-tiny-q8_0.gguf", "candle");
+    assert!(observed.starts_with("cpu: candle, "), "{observed}");
+    let (_, checks, code) = check("qwen3-tiny", "kernels");
+    assert_eq!(
+        (&checks[0]["outcome"], code),
+        (&Value::from("failed"), Some(1))
+    );
+    let seen = checks[0]["seen"].as_str().unwrap();
+    assert!(
+        seen.contains("Tandem's kernels cannot compute it"),
+        "{seen}"
+    );
+    let next = checks[0]["next_step"].as_str().unwrap();
+    assert!(next.contains("`local.engine` to auto"), "{next}");
 }

@@ -102,6 +102,17 @@ impl LoadError {
         )
     }
 
+    /// Our kernels were asked for by hand, and cannot compute the model.
+    #[must_use]
+    pub fn not_by_kernels(file: &str, why: impl std::fmt::Display) -> Self {
+        Self::new(
+            LoadErrorKind::Unsupported,
+            file,
+            format!("Tandem's kernels cannot compute it: {why}"),
+            "Set `local.engine` to auto, or use a GGUF file of Q4_0, Q8_0, Q4_K or Q6_K on the processor.",
+        )
+    }
+
     /// A failure inside candle while `doing` something to the file.
     #[must_use]
     pub fn candle(file: &str, doing: &str, error: &candle_core::Error) -> Self {

@@ -21,7 +21,7 @@ use super::sequence::Sequence;
 use super::tokenizer::Tokenizer;
 use super::window::Window;
 use super::{LanguageModel, ModelSource};
-use crate::config::ComputeDevice;
+use crate::config::{ComputeDevice, ComputeEngine};
 use crate::inference::{ErrorKind, GenerateError, Placement};
 use crate::prompt::Vocabulary;
 use crate::prompt::profile::{Profile, Prompting};
@@ -76,12 +76,18 @@ enum Engine {
 const BLOCK: usize = 256;
 
 impl Model {
-    /// The model at `source`, computed by the portable engine on `device`. Its whole context is there.
+    /// The model at `source`, computed by the portable engine on `device`, by `engine` where that is the
+    /// processor. Its whole context is there.
     ///
     /// # Errors
     /// Naming the file, what is wrong with it, and the next step.
-    pub fn whole(source: &ModelSource, device: ComputeDevice) -> Result<Self, GenerateError> {
-        let mut loaded = loader::load(source, usize::MAX, device)?;
+    pub fn whole(
+        source: &ModelSource,
+        device: ComputeDevice,
+        engine: ComputeEngine,
+    ) -> Result<Self, GenerateError> {
+        let arithmetic = source.arithmetic(engine);
+        let mut loaded = loader::load_by(source, usize::MAX, device, arithmetic)?;
         let sequence = loaded.model.sequence()?;
         Ok(Self {
             window: loaded.model.window(),

@@ -25,7 +25,7 @@ use super::threads;
 use super::tokenizer::Tokenizer;
 use super::weights::{FLOAT32_BYTES, Safetensors, Weights};
 use super::{LanguageModel, ModelSource};
-use crate::config::ComputeDevice;
+use crate::config::{ComputeDevice, ComputeEngine};
 use crate::inference::Placement;
 use crate::prompt::Vocabulary;
 use crate::prompt::chatml::ChatTemplate;
@@ -68,6 +68,29 @@ pub enum Arithmetic {
     Rounded,
     /// Our own kernels in plain Rust, which define what the others must give. Slow.
     Portable,
+}
+
+/// Why not even slow kernels are used.
+const NO_INSTRUCTIONS: &str = "no kernels of ours are for this processor";
+
+impl From<ComputeEngine> for Arithmetic {
+    fn from(engine: ComputeEngine) -> Self {
+        match engine {
+            ComputeEngine::Auto => Self::Auto,
+            ComputeEngine::Kernels => Self::Packed,
+            ComputeEngine::Candle => Self::Candle,
+        }
+    }
+}
+
+impl Arithmetic {
+    /// Whether it is our own kernels or nothing.
+    fn is_ours(self) -> bool {
+        match self {
+            Self::Packed | Self::Rounded | Self::Portable => true,
+            Self::Auto | Self::Candle => false,
+        }
+    }
 }
 
 /// The key under which a GGUF file says in which order the model learnt to fill holes: `spm` or `psm`.
@@ -156,6 +179,10 @@ pub fn load_by(
             let gguf = Gguf::open(open(path)?, &file)?;
             load_gguf(gguf.on(&opened), &source.name(), context_tokens, arithmetic)
         }
+        ModelSource::Folder(path) if arithmetic.is_ours() => {
+            let why = "it is a folder with safetensors";
+            Err(LoadError::not_by_kernels(&path.display().to_string(), why))
+        }
         ModelSource::Folder(path) => load_folder(path, context_tokens, device),
         ModelSource::Bundle(bundle) => load_bundle(bundle, context_tokens),
         ModelSource::Embedded { bytes, name } => {
@@ -220,6 +247,10 @@ fn plan<R: Read + Seek>(
     config: &ModelConfig,
     arithmetic: Arithmetic,
 ) -> Result<Result<Plan, Option<String>>, LoadError> {
+    let refused = |why: &str| LoadError::not_by_kernels(gguf.file(), why);
+    if !gguf.device().is_cpu() && arithmetic.is_ours() {
+        return Err(refused("`local.device` is no processor"));
+    }
     if arithmetic == Arithmetic::Candle || !gguf.device().is_cpu() {
         return Ok(Err(None));
     }
@@ -231,13 +262,19 @@ fn plan<R: Read + Seek>(
             if !plan.is_portable() {
                 return Ok(Ok(plan));
             }
-            "no kernels of ours are for this processor".to_owned()
+            NO_INSTRUCTIONS.to_owned()
         }
         (Arithmetic::Portable, Ok(plan)) => return Ok(Ok(plan)),
         (Arithmetic::Rounded, Ok(plan)) => return Ok(Ok(plan.rounded().proven())),
-        (_, Ok(plan)) => return Ok(Ok(plan.proven())),
+        (_, Ok(plan)) => {
+            let plan = plan.proven();
+            if plan.is_portable() {
+                return Err(refused(NO_INSTRUCTIONS));
+            }
+            return Ok(Ok(plan));
+        }
         (Arithmetic::Auto, Err(why)) => why,
-        (_, Err(why)) => return Err(LoadError::unsupported(gguf.file(), why)),
+        (_, Err(why)) => return Err(refused(&why)),
     };
     tracing::info!(file = gguf.file(), why, "candle computes the model");
     Ok(Err(Some(why)))
@@ -486,3 +523,6 @@ enum OneOrMore {
 struct TokenizerConfig {
     chat_template: Option<String>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 use self::anemll::bundle::AnemllBundle;
 use self::anemll::loading::BundleSource;
 use self::error::LoadErrorKind;
+use self::loader::Arithmetic;
 pub use self::named::{NamedBackend, Open};
 use self::probe::Floor;
 use self::queue::Clock;
@@ -55,7 +56,7 @@ use self::sequence::Sequence;
 use self::stamp::Files;
 use self::window::Window;
 use self::worker::{Worker, WorkerOptions};
-use crate::config::{BundleRuntime, LocalSettings};
+use crate::config::{BundleRuntime, ComputeEngine, LocalSettings};
 use crate::inference::{
     Backend, BackendKind, Descriptor, GenerateError, GenerateRequest, Health, Placement,
     Statistics, TokenStream,
@@ -188,6 +189,14 @@ impl ModelSource {
         }
     }
 
+    /// How `engine` has it computed: the setting is about models of the user's.
+    fn arithmetic(&self, engine: ComputeEngine) -> Arithmetic {
+        match self {
+            Self::Gguf(_) | Self::Folder(_) => engine.into(),
+            Self::Bundle(_) | Self::Embedded { .. } => Arithmetic::Auto,
+        }
+    }
+
     fn kind(&self) -> BackendKind {
         match self {
             Self::Gguf(_) | Self::Folder(_) => BackendKind::Candle,
@@ -283,13 +292,14 @@ impl LocalBackend {
         let options = WorkerOptions {
             kv_cache_bytes: settings.kv_cache_bytes,
             idle_unload: settings.idle_unload,
-            floor: Floor::default(),
+            floor: Floor::from(settings),
             placement,
             clock: Clock::default(),
             files: Files::of(source.clone()),
         };
         let (device, context_tokens) = (settings.device, descriptor.context_tokens);
-        let load = Arc::new(move || loader::load(&source, context_tokens, device));
+        let arithmetic = source.arithmetic(settings.engine);
+        let load = Arc::new(move || loader::load_by(&source, context_tokens, device, arithmetic));
         Ok(Self {
             descriptor,
             worker: Worker::start(load, options, health)?,

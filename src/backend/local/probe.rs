@@ -8,6 +8,7 @@ use super::queue::Clock;
 use super::sampler::{Sampler, Scores};
 use super::sequence::Sequence;
 use super::{LanguageModel, Prefill};
+use crate::config::LocalSettings;
 use crate::inference::{ErrorKind, GenerateError, Sampling, Speed};
 use crate::prompt::Vocabulary;
 
@@ -42,16 +43,43 @@ pub struct Floor {
     pub tokens_per_second: f64,
 }
 
-impl Default for Floor {
-    /// Completions must feel live. After a second people notice that they wait (Nielsen, "Usability
-    /// Engineering", 1993, chapter 5), and the canary's prompt is short, so a model that takes one
-    /// for it takes several for a document. A line of code is about ten tokens: at ten a second it
-    /// takes another second to be told.
-    fn default() -> Self {
+impl From<&LocalSettings> for Floor {
+    fn from(settings: &LocalSettings) -> Self {
         Self {
-            first_token_ms: 1000.0,
-            tokens_per_second: 10.0,
+            first_token_ms: settings.max_first_token.as_secs_f64() * 1e3,
+            tokens_per_second: settings.min_tokens_per_second as f64,
         }
+    }
+}
+
+impl Default for Floor {
+    fn default() -> Self {
+        Self::from(&LocalSettings::default())
+    }
+}
+
+/// What stands in for a model that is not admitted, and what to do about it.
+pub const TOO_SLOW: &str = "Others answer completions where they may and can. Choose a smaller model, \
+    allow Claude, or lower `local.min_tokens_per_second` and raise `local.max_first_token`.";
+
+impl Floor {
+    /// Whether a model of that speed is admitted for completions.
+    #[must_use]
+    pub fn admits(&self, speed: Speed) -> bool {
+        speed.first_token_ms <= self.first_token_ms
+            && speed.tokens_per_second >= self.tokens_per_second
+    }
+
+    /// What was measured, beside what is asked for.
+    #[must_use]
+    pub fn beside(&self, speed: Speed) -> String {
+        format!(
+            "first token after {:.0} ms (at most {:.0}), then {:.1} tokens/s (at least {:.0})",
+            speed.first_token_ms,
+            self.first_token_ms,
+            speed.tokens_per_second,
+            self.tokens_per_second
+        )
     }
 }
 
@@ -122,17 +150,9 @@ pub fn probe(loaded: &mut Loaded, floor: Floor, clock: &Clock) -> Result<Verdict
 
 /// What is too slow.
 fn below(speed: Speed, floor: Floor) -> Option<String> {
-    let late = speed.first_token_ms > floor.first_token_ms;
-    let slow = speed.tokens_per_second < floor.tokens_per_second;
-    (late || slow).then(|| {
-        format!(
-            "the local model is too slow for completions: first token after {:.0} ms (at most \
-             {:.0}), then {:.1} tokens/s (at least {:.0}). Choose a smaller model, or allow Claude.",
-            speed.first_token_ms,
-            floor.first_token_ms,
-            speed.tokens_per_second,
-            floor.tokens_per_second
-        )
+    (!floor.admits(speed)).then(|| {
+        let measured = floor.beside(speed);
+        format!("the local model is too slow for completions: {measured}. {TOO_SLOW}")
     })
 }
 

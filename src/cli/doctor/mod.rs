@@ -13,6 +13,7 @@ use super::edge::{self, Surroundings};
 use super::exit::{Exit, Failure};
 use super::output::{self, styled};
 use super::{configuration, logging, model, runtime};
+use crate::backend::local::probe::Floor;
 use crate::backend::local::threads;
 use crate::backend::server::ServerBackend;
 use crate::config::{Mode, Settings};
@@ -45,6 +46,8 @@ pub fn run(
         runtime: asked,
         weights: args.weights.as_deref(),
         device: settings.local.device,
+        engine: settings.local.engine,
+        floor: Floor::from(&settings.local),
         embedded: settings.local.embedded,
         claude_key: layers.key_origin().map(|origin| origin.to_string()),
         claude_allowed: settings.mode != Mode::LocalOnly,
@@ -152,7 +155,15 @@ fn in_words(report: &Report) -> String {
                 "Something that is configured does not work."
             )
         ),
-        _ => writeln!(text, "\nWhat is configured works."),
+        Outcome::Warned => writeln!(
+            text,
+            "\n{}",
+            styled(
+                AnsiColor::Yellow.on_default(),
+                "What is configured works, and something should be looked at."
+            )
+        ),
+        Outcome::Passed | Outcome::Skipped => writeln!(text, "\nWhat is configured works."),
     };
     text
 }

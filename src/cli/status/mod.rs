@@ -264,7 +264,7 @@ fn described(health: &Health) -> (Style, String) {
         Health::Healthy { speed: Some(speed) } => (
             green,
             format!(
-                "healthy: first token in {:.0} ms, then {:.0} tokens/s",
+                "healthy, admitted for completions: first token in {:.0} ms, then {:.0} tokens/s",
                 speed.first_token_ms, speed.tokens_per_second
             ),
         ),

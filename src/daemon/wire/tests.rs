@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::request::{WireMessage, WirePriority, WireRole, WireSampling, WireSnippet};
 use super::*;
-use crate::config::{BundleRuntime, ComputeDevice};
+use crate::config::{BundleRuntime, ComputeDevice, ComputeEngine};
 use crate::daemon::SpecSource;
 use crate::inference::{
     BackendKind, ClientId, CompletionShape, Effort, ErrorKind, GenerateRequest, Sampling, Task,
@@ -79,10 +79,13 @@ fn what_a_session_says() {
                 idle_unload_ms: 4,
                 runtime: BundleRuntime::CandleCoreml,
                 device: ComputeDevice::Cpu,
+                engine: ComputeEngine::Candle,
+                max_first_token_ms: 5,
+                min_tokens_per_second: 6,
             },
         },
         &expect![[
-            r#"{"say":"open","model":1,"spec":{"source":{"path":"/m.gguf"},"context_tokens":2,"kv_cache_bytes":3,"idle_unload_ms":4,"runtime":"candle-coreml","device":"cpu"}}"#
+            r#"{"say":"open","model":1,"spec":{"source":{"path":"/m.gguf"},"context_tokens":2,"kv_cache_bytes":3,"idle_unload_ms":4,"runtime":"candle-coreml","device":"cpu","engine":"candle","max_first_token_ms":5,"min_tokens_per_second":6}}"#
         ]],
     );
     check(

@@ -4,7 +4,7 @@ use std::io::ErrorKind::{ConnectionRefused, NotFound};
 use std::path::Path;
 use std::time::Duration;
 
-use tandem::config::{BundleRuntime, ComputeDevice};
+use tandem::config::{BundleRuntime, ComputeDevice, ComputeEngine};
 use tandem::daemon::wire::{
     DaemonHello, DaemonStatus, FromDaemon, PROTOCOLS, SessionHello, ToDaemon, WireFinish,
     WirePriority, WireRequest, WireTask,
@@ -45,6 +45,9 @@ pub fn spec(context_tokens: usize) -> ModelSpec {
         idle_unload_ms: 60_000,
         runtime: BundleRuntime::default(),
         device: ComputeDevice::default(),
+        engine: ComputeEngine::default(),
+        max_first_token_ms: 1000,
+        min_tokens_per_second: 10,
     }
 }
 

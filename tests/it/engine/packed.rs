@@ -297,6 +297,19 @@ fn what_our_kernels_do_not_know_candle_computes_and_the_reason_is_told() {
         error.fact.contains("blk.0.ffn_up.weight is Q5_0"),
         "{error}"
     );
+    assert!(
+        error.next_step.contains("`local.engine` to auto"),
+        "{error}"
+    );
+    let folder = load_by(
+        &at(&fixture("qwen3-tiny")),
+        CONTEXT,
+        ComputeDevice::Cpu,
+        Arithmetic::Packed,
+    );
+    let error = folder.err().unwrap();
+    assert_eq!(error.kind, LoadErrorKind::Unsupported);
+    assert!(error.fact.contains("a folder with safetensors"), "{error}");
 }
 
 #[test]
