@@ -4,6 +4,7 @@ mod client;
 mod fake;
 mod leaving;
 mod program;
+mod real;
 mod server;
 mod shared;
 mod speaker;

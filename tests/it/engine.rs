@@ -7,6 +7,7 @@ mod grammar;
 mod guide;
 mod health;
 mod lookup;
+mod odd_schemas;
 mod packed;
 mod quantized;
 mod worker;

@@ -4,11 +4,12 @@
 //! that a token may cut the JSON anywhere. It works on bytes and knows nothing of the model.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use llguidance::api::TopLevelGrammar;
 use llguidance::earley::SlicedBiasComputer;
-use llguidance::{JsonCompileOptions, Matcher, ParserFactory};
+use llguidance::{JsonCompileOptions, Matcher, ParserFactory, panic_utils};
 use serde_json::Value;
 use toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 
@@ -24,6 +25,12 @@ const WHITE_SPACE: &str = r"[\x20]|\n[\x20]{0,16}";
 /// llguidance's own figures. A schema that asks for more is refused, or its answer ends in a failure.
 const INITIAL_FUEL: u64 = 1_000_000;
 const STEP_FUEL: u64 = 200_000;
+
+/// llguidance counts the multiples of a number in 32 bits, without looking whether they fit.
+const LARGEST_MULTIPLE: u64 = u32::MAX as u64;
+
+/// What is said where llguidance fails by a defect of its own.
+const DEFECT: &str = "its grammar is more than can be worked with";
 
 /// How much of an error of llguidance's is shown.
 const LONGEST_ERROR: usize = 300;
@@ -92,6 +99,11 @@ impl Grammars {
         ends: &Arc<HashSet<u32>>,
     ) -> Result<Grammar, GenerateError> {
         let mut json = schema.json().clone();
+        if !multiples_fit(&json) {
+            return Err(unsupported(
+                "its `multipleOf` has more digits than a grammar can count",
+            ));
+        }
         let options = JsonCompileOptions {
             whitespace_pattern: Some(WHITE_SPACE.to_owned()),
             ..JsonCompileOptions::default()
@@ -102,7 +114,10 @@ impl Grammars {
             options.apply_to(&mut json);
         }
         let grammar = TopLevelGrammar::from_json_schema(json);
-        let mut matcher = Matcher::new(self.factory.create_parser(grammar));
+        // Nothing of the factory's is left half done by a parser that is not made.
+        let made = AssertUnwindSafe(|| Ok(Matcher::new(self.factory.create_parser(grammar))));
+        let made = panic_utils::catch_unwind(made);
+        let mut matcher = made.map_err(|error| unsupported(&error.to_string()))?;
         if let Some(error) = matcher.get_error() {
             return Err(unsupported(&error));
         }
@@ -174,6 +189,75 @@ impl Grammar {
     }
 }
 
+/// Whether the multiples that `json` asks for can be counted, also where a value must be one of several
+/// numbers at once.
+fn multiples_fit(json: &Value) -> bool {
+    let mut all = Decimal {
+        digits: 1,
+        places: 0,
+    };
+    let mut places = vec![json];
+    while let Some(json) = places.pop() {
+        match json {
+            Value::Object(members) => {
+                if let Some(number) = members.get("multipleOf").and_then(Value::as_f64) {
+                    let with = Decimal::of(number).and_then(|number| all.lcm(number));
+                    match with {
+                        Some(with) => all = with,
+                        None => return false,
+                    }
+                }
+                places.extend(members.values());
+            }
+            Value::Array(items) => places.extend(items),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    true
+}
+
+/// `digits` divided by ten as often as there are `places`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Decimal {
+    digits: u64,
+    places: u32,
+}
+
+impl Decimal {
+    /// `None` for what llguidance cannot count the multiples of.
+    fn of(number: f64) -> Option<Self> {
+        // In full, without an exponent.
+        let text = number.to_string();
+        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+        let places = u32::try_from(fraction.len()).ok()?;
+        let digits = format!("{whole}{fraction}").parse().ok()?;
+        Self { digits, places }.counted()
+    }
+
+    /// The least number that is a multiple of both.
+    fn lcm(self, other: Self) -> Option<Self> {
+        let places = self.places.max(other.places);
+        let scaled = |it: Self| {
+            it.digits
+                .checked_mul(10u64.checked_pow(places - it.places)?)
+        };
+        let (a, b) = (scaled(self)?, scaled(other)?);
+        let (mut divisor, mut rest) = (a, b);
+        while rest > 0 {
+            (divisor, rest) = (rest, divisor % rest);
+        }
+        let digits = (a / divisor.max(1)).checked_mul(b)?;
+        Self { digits, places }.counted()
+    }
+
+    /// Itself, if a remainder of it with one more digit fits.
+    fn counted(self) -> Option<Self> {
+        let digit = 10u64.checked_pow(self.places)?.checked_mul(9)?;
+        let longest = self.digits.checked_mul(10)?.checked_add(digit)?;
+        (longest <= LARGEST_MULTIPLE).then_some(self)
+    }
+}
+
 fn unsupported(error: &str) -> GenerateError {
     GenerateError::new(
         ErrorKind::Unavailable,
@@ -199,6 +283,9 @@ fn failed(error: &str) -> GenerateError {
 /// Behind the first line are traces.
 fn first_line(error: &str) -> String {
     let line = error.lines().next().unwrap_or_default();
+    if line.starts_with("panic") {
+        return DEFECT.to_owned();
+    }
     let keywords = line.strip_prefix("Unimplemented keys: ").map(|keywords| {
         let keywords = keywords.trim_matches(['[', ']']).replace('"', "`");
         format!("it has {keywords}, which no grammar is made of")

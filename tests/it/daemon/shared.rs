@@ -26,23 +26,23 @@ const PLACE: &str = "TANDEM_TEST_DAEMON_FOLDER";
 const ANSWER: &str = "from the daemon";
 
 /// A daemon's folder. What is left of the daemon ends by itself, soon after the sessions.
-struct Home {
-    folder: tempfile::TempDir,
+pub struct Home {
+    pub folder: tempfile::TempDir,
 }
 
 impl Home {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
         }
     }
 
-    fn place(&self) -> Place {
+    pub fn place(&self) -> Place {
         place(self.folder.path())
     }
 
     /// Asks whoever serves to leave, and waits until nobody does.
-    async fn close(self) {
+    pub async fn close(self) {
         let build = Build::of_this_program();
         while drain(&self.place(), &build).await.unwrap().is_some() {}
         let left: Vec<_> = std::fs::read_dir(self.place().folder())
@@ -55,7 +55,7 @@ impl Home {
 }
 
 /// The program's daemon in `folder`, with `more` arguments.
-fn daemon(folder: &Path, more: &[&str]) -> StartCommand {
+pub fn daemon(folder: &Path, more: &[&str]) -> StartCommand {
     let arguments = ["daemon", "run", "--detached", "--idle-exit", "10s"];
     let arguments = arguments.iter().chain(more).map(OsString::from).collect();
     let environment = ["XDG_RUNTIME_DIR", "HOME"].map(|name| (name.into(), folder.into()));
@@ -71,7 +71,7 @@ fn scripted(folder: &Path) -> StartCommand {
 }
 
 /// A session that starts such a daemon on need.
-fn session(home: &Home, start: StartCommand) -> Session {
+pub fn session(home: &Home, start: StartCommand) -> Session {
     let limits = Limits {
         lock: Duration::from_mins(1),
         ready: Duration::from_mins(1),
@@ -83,7 +83,7 @@ fn session(home: &Home, start: StartCommand) -> Session {
 }
 
 /// The daemon's process.
-async fn process(home: &Home) -> u32 {
+pub async fn process(home: &Home) -> u32 {
     process_at(&home.place()).await
 }
 
@@ -297,7 +297,7 @@ fn newest() -> Build {
 }
 
 /// The model inside the program, behind `session`'s link.
-fn embedded(session: &Session) -> SharedBackend {
+pub fn embedded(session: &Session) -> SharedBackend {
     SharedBackend::new(
         Arc::clone(&session.link),
         ModelSpec::new(None, &LocalSettings::default()).unwrap(),

@@ -29,7 +29,7 @@ fn schema(json: Value) -> AnswerSchema {
 }
 
 /// What `loaded` says, held to `json`.
-fn said(
+pub fn said(
     loaded: &mut Loaded,
     json: &Value,
     sampling: Sampling,
@@ -59,7 +59,7 @@ fn said(
     }
 }
 
-fn sampled(seed: u64) -> Sampling {
+pub fn sampled(seed: u64) -> Sampling {
     Sampling {
         temperature: 1.5,
         seed,
