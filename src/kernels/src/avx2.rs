@@ -18,15 +18,23 @@ use std::arch::x86_64::{
     _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
     _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_epi32, _mm256_mul_ps, _mm256_or_si256,
     _mm256_packs_epi16, _mm256_packs_epi32, _mm256_permutevar8x32_epi32, _mm256_set1_epi8,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps,
-    _mm256_setzero_si256, _mm256_sign_epi8, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_storeu_ps,
-    _mm256_storeu_si256,
+    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_si256,
+    _mm256_sign_epi8, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_storeu_ps, _mm256_storeu_si256,
+};
+// By the names that the macros of `x86` use.
+use std::arch::x86_64::{
+    __m256 as Floats, _mm256_fmadd_ps as multiply_add, _mm256_loadu_ps as load_floats,
+    _mm256_set1_ps as every_float, _mm256_setzero_ps as zeros, _mm256_storeu_ps as store_floats,
 };
 
 use crate::format::BLOCK;
 use crate::kernels::Kernels;
 use crate::lanes::{self, Block, Lanes, Running};
 use crate::matrix::{Packed, TILE, Tile};
+use crate::x86::{detected, panels};
+
+/// Rows that a register holds.
+const ROWS: usize = 8;
 
 /// The kernels, where the processor has the instructions.
 #[must_use]
@@ -51,21 +59,7 @@ pub fn kernels() -> Option<Kernels> {
     })
 }
 
-/// Makes a safe function of one that needs the instructions.
-macro_rules! detected {
-    ($($(#[$doc:meta])* $name:ident => $inner:path, ($($argument:ident: $kind:ty),*) $(-> $result:ty)?;)*) => {
-        $(fn $name($($argument: $kind),*) $(-> $result)? {
-            #[target_feature(enable = "avx2,fma,f16c")]
-            fn inner($($argument: $kind),*) $(-> $result)? {
-                $inner($($argument),*)
-            }
-            // SAFETY: this function is reached through [`kernels`] alone, which saw the instructions.
-            unsafe { inner($($argument),*) }
-        })*
-    };
-}
-
-detected! {
+detected! { "avx2,fma,f16c":
     product => products, (tile: Tile<'_>, blocks: &[Block], stride: usize, out: &mut [Lanes]);
     panel_f32 => panels_f32, (depth: usize, a: &[f32], a_stride: usize, b: &[u8], c: &mut [f32], c_stride: usize);
     panel_f16 => panels_f16, (depth: usize, a: &[f32], a_stride: usize, b: &[u16], c: &mut [f32], c_stride: usize);
@@ -81,7 +75,7 @@ detected! {
 
 /// So many bytes ahead of what is unpacked the next codes are asked for: few tokens are done with a block
 /// before the processor's own prefetching has the next, and it stops at each page.
-const AHEAD: usize = 2048;
+pub(crate) const AHEAD: usize = 2048;
 /// Tokens whose dot products with half a block of bytes wait for its other half.
 const WAITING: usize = 16;
 
@@ -129,7 +123,7 @@ fn four(block: &Block, group: usize) -> __m256i {
 /// 32 bytes must be there.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn load(from: *const u8) -> __m256i {
+pub(crate) unsafe fn load(from: *const u8) -> __m256i {
     // SAFETY: as required of the caller.
     unsafe { _mm256_loadu_si256(from.cast()) }
 }
@@ -140,7 +134,7 @@ unsafe fn load(from: *const u8) -> __m256i {
 /// 16 bytes must be there.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn scales(from: *const u8) -> __m256 {
+pub(crate) unsafe fn scales(from: *const u8) -> __m256 {
     // SAFETY: as required of the caller.
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(from.cast()) })
 }
@@ -326,101 +320,8 @@ unsafe fn q6_k(tile: &Tile<'_>, block: usize, half: usize, tokens: &[Block], sum
     }
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-fn panels_f32(depth: usize, a: &[f32], a_stride: usize, b: &[u8], c: &mut [f32], c_stride: usize) {
-    assert!(b.len() >= depth * TILE * 4);
-    let b = b.as_ptr();
-    let two = |k: usize| -> [__m256; 2] {
-        // SAFETY: `k` is below `depth`.
-        unsafe {
-            let from = b.add(k * 64).cast::<f32>();
-            [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))]
-        }
-    };
-    panels(depth, a, a_stride, two, c, c_stride);
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-fn panels_f16(depth: usize, a: &[f32], a_stride: usize, b: &[u16], c: &mut [f32], c_stride: usize) {
-    assert!(b.len() >= depth * TILE);
-    let b = b.as_ptr().cast::<u8>();
-    let two = |k: usize| -> [__m256; 2] {
-        // SAFETY: `k` is below `depth`.
-        unsafe { [scales(b.add(k * 32)), scales(b.add(k * 32 + 16))] }
-    };
-    panels(depth, a, a_stride, two, c, c_stride);
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn panels(
-    depth: usize,
-    a: &[f32],
-    a_stride: usize,
-    b: impl Fn(usize) -> [__m256; 2] + Copy,
-    c: &mut [f32],
-    c_stride: usize,
-) {
-    let rows = c.len().div_ceil(c_stride);
-    assert!(rows == 0 || depth == 0 || a.len() >= (rows - 1) * a_stride + depth);
-    assert!(rows == 0 || c.len() >= (rows - 1) * c_stride + 16);
-    let mut row = 0;
-    while row < rows {
-        let a = a[row * a_stride..].as_ptr();
-        let c = c[row * c_stride..].as_mut_ptr();
-        // SAFETY: checked above for all rows.
-        row += unsafe {
-            match rows - row {
-                1 => rows_of::<1>(depth, a, a_stride, b, c, c_stride),
-                2 => rows_of::<2>(depth, a, a_stride, b, c, c_stride),
-                3 => rows_of::<3>(depth, a, a_stride, b, c, c_stride),
-                4 => rows_of::<4>(depth, a, a_stride, b, c, c_stride),
-                5 => rows_of::<5>(depth, a, a_stride, b, c, c_stride),
-                _ => rows_of::<6>(depth, a, a_stride, b, c, c_stride),
-            }
-        };
-    }
-}
-
-/// # Safety
-/// `R` rows must be there, `depth` numbers wide in `a` and 16 in `c`.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn rows_of<const R: usize>(
-    depth: usize,
-    a: *const f32,
-    a_stride: usize,
-    b: impl Fn(usize) -> [__m256; 2],
-    c: *mut f32,
-    c_stride: usize,
-) -> usize {
-    let mut sums = [[_mm256_setzero_ps(); 2]; R];
-    for (row, sums) in sums.iter_mut().enumerate() {
-        // SAFETY: the caller promises the rows.
-        unsafe {
-            let from = c.add(row * c_stride);
-            *sums = [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))];
-        }
-    }
-    for k in 0..depth {
-        let [first, second] = b(k);
-        for (row, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: the caller promises the rows.
-            let a = _mm256_set1_ps(unsafe { *a.add(row * a_stride + k) });
-            sums[0] = _mm256_fmadd_ps(a, first, sums[0]);
-            sums[1] = _mm256_fmadd_ps(a, second, sums[1]);
-        }
-    }
-    for (row, sums) in sums.iter().enumerate() {
-        // SAFETY: the caller promises the rows.
-        unsafe {
-            let to = c.add(row * c_stride);
-            _mm256_storeu_ps(to, sums[0]);
-            _mm256_storeu_ps(to.add(8), sums[1]);
-        }
-    }
-    R
-}
+// Twelve sums, of sixteen registers.
+panels!("avx2,fma,f16c", 1 | 2 | 3 | 4 | 5, 6);
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn to_halves(values: &[f32], halves: &mut [u16]) {

@@ -65,15 +65,23 @@ impl Kernels {
     #[must_use]
     pub fn present() -> Vec<Self> {
         #[cfg(target_arch = "x86_64")]
-        let wider = crate::avx2::kernels();
+        let wider = [
+            crate::avx512::kernels(),
+            crate::avxvnni::kernels(),
+            crate::avx2::kernels(),
+        ];
         #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
-        let wider = crate::neon::kernels();
+        let wider = [crate::neon::kernels()];
         #[cfg(not(any(
             target_arch = "x86_64",
             all(target_arch = "aarch64", target_endian = "little")
         )))]
-        let wider = None;
-        wider.into_iter().chain([Self::portable()]).collect()
+        let wider = [None];
+        wider
+            .into_iter()
+            .flatten()
+            .chain([Self::portable()])
+            .collect()
     }
 
     /// The best that agree with the portable ones on this machine, and what was found wrong with
@@ -135,9 +143,9 @@ impl Kernels {
             .iter()
             .flat_map(|number| number.to_le_bytes())
             .collect();
-        for rows in 1..8 {
-            let a = random.numbers::<256>(1.0);
-            let start = random.numbers::<160>(1.0);
+        for rows in 1..10 {
+            let a = random.numbers::<288>(1.0);
+            let start = random.numbers::<176>(1.0);
             let (mut ours, mut theirs) = (start, start);
             let end = (rows - 1) * 20 + 16;
             (self.panel_f32)(32, &a, 32, &floats, &mut ours[..end], 20);

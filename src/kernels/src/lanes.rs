@@ -111,13 +111,10 @@ pub fn add_squares(sums: &mut [f32; 16], values: &[f32; 16]) {
 /// The sum of sixteen numbers, by halves.
 #[inline(always)]
 #[must_use]
-pub fn total(mut lanes: [f32; 16]) -> f32 {
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            lanes[i] += lanes[i + half];
-        }
-    }
-    lanes[0]
+pub fn total(lanes: [f32; 16]) -> f32 {
+    let eight: [f32; 8] = std::array::from_fn(|i| lanes[i] + lanes[i + 8]);
+    let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 /// One over the root of the mean square of `count` numbers whose squares sum to `squares`.

@@ -7,12 +7,16 @@
 //!
 //! Each kernel exists in plain Rust, which defines its result, and for instruction sets, which give the
 //! same bits; [`kernels::Kernels::best`] chooses what proves that on the machine it runs on. All that is
-//! unsafe is in `pool` and one file for each instruction set.
+//! unsafe is in `pool`, one file for each instruction set, and `x86` with what several of them share.
 
 mod aligned;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avxvnni;
 pub mod cache;
 pub mod format;
 pub mod kernels;
@@ -26,3 +30,5 @@ mod portable;
 mod step;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86;

@@ -152,6 +152,31 @@ fn all_kernels_give_the_same_bits() {
     }
 }
 
+/// As many rows as a kernel takes at once, fewer and more, however far apart.
+#[test]
+fn all_kernels_give_the_same_bits_of_panels() {
+    let mut random = Random(6);
+    let portable = Kernels::portable();
+    for kernels in Kernels::present() {
+        for rows in 1..=20 {
+            let depth = 1 + random.below(40);
+            let (a_stride, c_stride) = (depth + random.below(3), TILE + random.below(9));
+            let a = random.numbers(rows * a_stride, 1.0);
+            let numbers = random.numbers(depth * TILE, 2.0);
+            let mut halves = vec![0; numbers.len()];
+            (portable.to_half)(&numbers, &mut halves);
+            let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+            let mut ours = random.numbers((rows - 1) * c_stride + TILE, 1.0);
+            let mut theirs = ours.clone();
+            for (kernels, c) in [(&kernels, &mut ours), (&portable, &mut theirs)] {
+                (kernels.panel_f32)(depth, &a, a_stride, &bytes, c, c_stride);
+                (kernels.panel_f16)(depth, &a, a_stride, &halves, c, c_stride);
+            }
+            assert_eq!(ours, theirs, "{}, {rows} rows", kernels.name);
+        }
+    }
+}
+
 #[test]
 fn a_kernel_that_is_wrong_is_found_out() {
     let mut kernels = Kernels::portable();
