@@ -1,7 +1,7 @@
 //! One engine's figures, in a process of its own.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use tandem::backend::local::ModelSource;
@@ -10,82 +10,168 @@ use tandem::backend::local::sampler::Scores;
 use tandem::backend::local::sequence::Sequence;
 use tandem::config::ComputeDevice;
 
-use super::{Figures, machine};
+use super::{Samples, machine};
 
-/// Measures the engine of this name on `file`.
-pub fn measure(engine: &str, file: &Path, quick: bool) -> anyhow::Result<Figures> {
-    let arithmetic = match engine {
-        "tandem" => Arithmetic::Packed,
-        "candle" => Arithmetic::Candle,
-        other => bail!("there is no engine {other}"),
-    };
-    let rounds = if quick { 3 } else { 5 };
-    let mut figures = Figures::new();
-    let started = Instant::now();
-    let source = ModelSource::Gguf(file.to_owned());
-    let mut model = load_by(&source, 4096, ComputeDevice::Cpu, arithmetic)?;
-    figures.insert("load".to_owned(), started.elapsed().as_secs_f64());
-    let mut sequence = model.model.sequence()?;
-    // Once unmeasured: memory is touched for the first time.
-    step(&mut model, &mut sequence, 0, 64)?;
+/// What would take longer than this once is not measured.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+/// After so long nothing is measured again.
+const ENOUGH: Duration = Duration::from_secs(6);
+/// Tokens of a prompt that are computed at once, where they are not what is measured.
+const BLOCK: usize = 250;
+
+/// A model, and what it has computed so far.
+struct Engine {
+    model: Loaded,
+    sequence: Sequence,
+    rounds: usize,
+    /// Seconds of a token of a prompt, by the longest that was measured.
+    pace: f64,
+    samples: Samples,
+}
+
+impl Engine {
+    fn load(engine: &str, file: &Path, context: usize, rounds: usize) -> anyhow::Result<Self> {
+        let arithmetic = match engine {
+            "tandem" => Arithmetic::Packed,
+            "candle" => Arithmetic::Candle,
+            other => bail!("there is no engine {other}"),
+        };
+        let source = ModelSource::Gguf(file.to_owned());
+        let started = Instant::now();
+        let mut model = load_by(&source, context, ComputeDevice::Cpu, arithmetic)?;
+        let load = started.elapsed().as_secs_f64();
+        let sequence = model.model.sequence()?;
+        let mut loaded = Self {
+            model,
+            sequence,
+            rounds,
+            pace: 0.0,
+            samples: Samples::new(),
+        };
+        loaded.sample("load", load);
+        // Once unmeasured: memory is touched for the first time.
+        loaded.pace = loaded.step(0, 64)? / 64.0;
+        Ok(loaded)
+    }
+
+    fn sample(&mut self, figure: &str, value: f64) {
+        self.samples
+            .entry(figure.to_owned())
+            .or_default()
+            .push(value);
+    }
+
+    /// Computes `count` tokens behind the first `from` of the sequence, the last one's logits with them;
+    /// in seconds.
+    fn step(&mut self, from: usize, count: usize) -> anyhow::Result<f64> {
+        self.sequence.truncate(from);
+        let tokens: Vec<u32> = (from..from + count)
+            .map(|at| (at as u32).wrapping_mul(2_654_435_761) % 150_000)
+            .collect();
+        let mut scores = Scores::default();
+        let started = Instant::now();
+        self.model
+            .model
+            .forward(&tokens, &mut self.sequence, Some(&mut scores))?;
+        let seconds = started.elapsed().as_secs_f64();
+        if scores.logits.iter().any(|logit| !logit.is_finite()) {
+            bail!("a logit is not finite");
+        }
+        Ok(seconds)
+    }
+
+    /// Seconds of a step, in up to `rounds` rounds; none where one would take too long.
+    fn times(&mut self, rounds: usize, from: usize, count: usize) -> anyhow::Result<Vec<f64>> {
+        if self.pace * count as f64 > PATIENCE.as_secs_f64() {
+            return Ok(Vec::new());
+        }
+        let started = Instant::now();
+        let mut times = Vec::new();
+        while times.len() < rounds && (times.is_empty() || started.elapsed() < ENOUGH) {
+            times.push(self.step(from, count)?);
+        }
+        Ok(times)
+    }
+
+    fn prefill(&mut self, length: usize) -> anyhow::Result<()> {
+        for seconds in self.times(self.rounds, 0, length)? {
+            self.pace = seconds / length as f64;
+            self.sample(&format!("prefill {length}"), length as f64 / seconds);
+        }
+        Ok(())
+    }
+
+    /// Makes the sequence this long, if it does not take too long.
+    fn reach(&mut self, length: usize) -> anyhow::Result<bool> {
+        let missing = length.saturating_sub(self.sequence.len());
+        if self.pace * missing as f64 > PATIENCE.as_secs_f64() {
+            return Ok(false);
+        }
+        self.sequence.truncate(length);
+        while self.sequence.len() < length {
+            let from = self.sequence.len();
+            self.step(from, (length - from).min(BLOCK))?;
+        }
+        Ok(true)
+    }
+
+    fn decode(&mut self, at: usize) -> anyhow::Result<()> {
+        for seconds in self.times(4 * self.rounds, at, 1)? {
+            self.sample(&format!("decode at {at}"), 1.0 / seconds);
+        }
+        Ok(())
+    }
+}
+
+/// Measures the engine of this name on `file`, with the longest prompt if `long`.
+pub fn measure(engine: &str, file: &Path, rounds: usize, long: bool) -> anyhow::Result<Samples> {
+    let mut engine = Engine::load(engine, file, 4096, rounds)?;
     for length in [64, 512, 1000] {
-        let seconds = median(rounds, || step(&mut model, &mut sequence, 0, length))?;
-        figures.insert(format!("prefill {length}"), length as f64 / seconds);
+        engine.prefill(length)?;
     }
-    // The sequence holds 1,000 tokens now.
-    let seconds = median(2 * rounds, || step(&mut model, &mut sequence, 992, 8))?;
-    let key = "first token, 1,000 warm, last 8 changed";
-    figures.insert(key.to_owned(), seconds * 1e3);
-    for at in [128, 512, 2000] {
-        sequence.truncate(at.min(sequence.len()));
-        while sequence.len() < at {
-            let from = sequence.len();
-            step(&mut model, &mut sequence, from, (at - from).min(250))?;
+    if engine.reach(1000)? {
+        for seconds in engine.times(2 * rounds, 992, 8)? {
+            engine.sample("first token, 1,000 warm, last 8 changed", seconds * 1e3);
         }
-        let one = median(4 * rounds, || step(&mut model, &mut sequence, at, 1))?;
-        figures.insert(format!("decode at {at}"), 1.0 / one);
+    }
+    if long {
+        engine.rounds = 1;
+        engine.prefill(4000)?;
+        engine.rounds = rounds;
+    }
+    for at in [2000, 512, 128] {
+        if !engine.reach(at)? {
+            continue;
+        }
+        engine.decode(at)?;
         if at == 512 {
-            let four = median(2 * rounds, || step(&mut model, &mut sequence, at, 4))?;
-            figures.insert("batch of 4 over batch of 1".to_owned(), four / one);
+            let (ones, fours) = (engine.times(rounds, at, 1)?, engine.times(rounds, at, 4)?);
+            if let (Some(one), Some(four)) = (super::median(ones), super::median(fours)) {
+                engine.sample("batch of 4 over batch of 1", four / one);
+            }
         }
     }
-    figures.insert("file".to_owned(), file.metadata()?.len() as f64 / 1e6);
-    if let Some(bytes) = machine::own_memory("VmHWM:") {
-        figures.insert("resident at peak".to_owned(), bytes / 1e6);
+    engine.sample("file", file.metadata()?.len() as f64 / 1e6);
+    for (figure, name) in [
+        ("resident at peak", "VmHWM:"),
+        ("resident beside the file's pages", "RssAnon:"),
+    ] {
+        if let Some(bytes) = machine::own_memory(name) {
+            engine.sample(figure, bytes / 1e6);
+        }
     }
-    if let Some(bytes) = machine::own_memory("RssAnon:") {
-        figures.insert("resident beside the file's pages".to_owned(), bytes / 1e6);
-    }
-    Ok(figures)
+    Ok(engine.samples)
 }
 
-/// Computes `count` tokens behind the first `from` of the sequence, the last one's logits with them; in
-/// seconds.
-fn step(
-    model: &mut Loaded,
-    sequence: &mut Sequence,
-    from: usize,
-    count: usize,
-) -> anyhow::Result<f64> {
-    sequence.truncate(from);
-    let tokens: Vec<u32> = (from..from + count)
-        .map(|at| (at as u32).wrapping_mul(2_654_435_761) % 150_000)
-        .collect();
-    let mut scores = Scores::default();
-    let started = Instant::now();
-    model.model.forward(&tokens, sequence, Some(&mut scores))?;
-    let seconds = started.elapsed().as_secs_f64();
-    if scores.logits.iter().any(|logit| !logit.is_finite()) {
-        bail!("a logit is not finite");
+/// Single tokens behind so many others, ascending.
+pub fn decode_at(file: &Path, contexts: &[usize], rounds: usize) -> anyhow::Result<Samples> {
+    let most = contexts.last().copied().unwrap_or(0) + 1;
+    let mut engine = Engine::load("tandem", file, most, rounds)?;
+    // However long it takes.
+    engine.pace = 0.0;
+    for at in contexts {
+        engine.reach(*at)?;
+        engine.decode(*at)?;
     }
-    Ok(seconds)
-}
-
-fn median(rounds: usize, mut run: impl FnMut() -> anyhow::Result<f64>) -> anyhow::Result<f64> {
-    let mut times = Vec::new();
-    for _ in 0..rounds {
-        times.push(run()?);
-    }
-    times.sort_by(f64::total_cmp);
-    Ok(times[times.len() / 2])
+    Ok(engine.samples)
 }

@@ -1,46 +1,80 @@
 //! What the machine itself can do: how fast it reads memory, and how many products of bytes it adds.
 
+use std::fmt;
 use std::hint::black_box;
 use std::time::Instant;
 
 /// More than any cache holds.
 const MEMORY: usize = 512 << 20;
 
-/// A line about the machine.
-pub fn describe(threads: usize) -> String {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .map_or("a processor", |name| {
-            name.trim_start_matches([' ', '\t', ':'])
-        });
-    let memory = vec![1u64; MEMORY / 8];
-    let mut read: Vec<f64> = (0..7)
-        .map(|_| {
-            let seconds = together(threads, |thread| {
-                let share = memory.len() / threads;
-                let part = &memory[thread * share..][..share];
-                // Eight sums, so that none waits for another.
-                let mut sums = [0u64; 8];
-                for numbers in part.as_chunks::<8>().0 {
-                    for (sum, number) in sums.iter_mut().zip(numbers) {
-                        *sum ^= number;
-                    }
-                }
-                black_box(sums);
+/// What was measured of the machine.
+pub struct Machine {
+    pub name: String,
+    pub threads: usize,
+    /// Thousand million bytes that all threads together read a second: median and best.
+    pub read: f64,
+    best: f64,
+    /// Thousand million products and sums of bytes a second, and by which instructions.
+    pub products: Option<(f64, &'static str)>,
+}
+
+impl Machine {
+    /// Measures it, in a few seconds.
+    pub fn measure(threads: usize) -> Self {
+        let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let name = cpu
+            .lines()
+            .find_map(|line| line.strip_prefix("model name"))
+            .map_or("a processor", |name| {
+                name.trim_start_matches([' ', '\t', ':'])
             });
-            MEMORY as f64 / seconds / 1e9
-        })
-        .collect();
-    read.sort_by(f64::total_cmp);
-    let rate = byte_products(threads).map_or_else(String::new, |rate| {
-        format!(", {rate:.0} GOP/s of 8-bit products by AVX2")
-    });
-    format!(
-        "{name}, {threads} threads: reads {:.1} GB/s (median; best {:.1}){rate}",
-        read[3], read[6]
-    )
+        let memory = vec![1u64; MEMORY / 8];
+        let mut read: Vec<f64> = (0..7)
+            .map(|_| {
+                let seconds = together(threads, |thread| {
+                    let share = memory.len() / threads;
+                    let part = &memory[thread * share..][..share];
+                    // Eight sums, so that none waits for another.
+                    let mut sums = [0u64; 8];
+                    for numbers in part.as_chunks::<8>().0 {
+                        for (sum, number) in sums.iter_mut().zip(numbers) {
+                            *sum ^= number;
+                        }
+                    }
+                    black_box(sums);
+                });
+                MEMORY as f64 / seconds / 1e9
+            })
+            .collect();
+        read.sort_by(f64::total_cmp);
+        Self {
+            name: name.to_owned(),
+            threads,
+            read: read[3],
+            best: read[6],
+            products: byte_products(threads),
+        }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            threads,
+            read,
+            best,
+            ..
+        } = self;
+        write!(
+            f,
+            "{name}, {threads} threads: reads {read:.1} GB/s (median; best {best:.1})"
+        )?;
+        if let Some((rate, by)) = self.products {
+            write!(f, ", {rate:.0} GOP/s of 8-bit products by {by}")?;
+        }
+        Ok(())
+    }
 }
 
 /// Bytes of the process's memory, as the system counts them under this name.
@@ -64,18 +98,20 @@ fn together(threads: usize, work: impl Fn(usize) + Sync) -> f64 {
     started.elapsed().as_secs_f64()
 }
 
-/// The most products and sums of bytes a second, in thousands of millions, two for each product.
+/// The most products and sums of bytes a second, in thousands of millions, two for each product, and the
+/// instructions that give them.
 #[cfg(target_arch = "x86_64")]
-fn byte_products(threads: usize) -> Option<f64> {
+fn byte_products(threads: usize) -> Option<(f64, &'static str)> {
     use std::arch::x86_64::{
         _mm256_add_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_setzero_si256,
+        _mm512_dpbusd_epi32, _mm512_set1_epi8, _mm512_setzero_si512,
     };
 
     const TURNS: u64 = 4_000_000;
     const SUMS: usize = 8;
 
     #[target_feature(enable = "avx2")]
-    fn work() {
+    fn avx2() {
         let (a, b) = (black_box(_mm256_set1_epi8(3)), _mm256_set1_epi8(5));
         let mut sums = [_mm256_setzero_si256(); SUMS];
         for _ in 0..TURNS {
@@ -86,18 +122,38 @@ fn byte_products(threads: usize) -> Option<f64> {
         black_box(sums);
     }
 
-    if !is_x86_feature_detected!("avx2") {
-        return None;
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    fn vnni() {
+        let (a, b) = (
+            black_box(_mm512_set1_epi8(3)),
+            black_box(_mm512_set1_epi8(5)),
+        );
+        let mut sums = [_mm512_setzero_si512(); SUMS];
+        for _ in 0..TURNS {
+            for sum in &mut sums {
+                *sum = _mm512_dpbusd_epi32(*sum, a, b);
+            }
+        }
+        black_box(sums);
     }
-    let rate = |_| {
-        // SAFETY: the instructions are there, as was just seen.
-        let seconds = together(threads, |_| unsafe { work() });
-        (threads * SUMS * 64) as f64 * TURNS as f64 / seconds / 1e9
+
+    let rate = |bytes: usize, work: &(dyn Fn() + Sync)| {
+        let best = (0..5).map(|_| together(threads, |_| work()));
+        let seconds = best.fold(f64::MAX, f64::min);
+        (threads * SUMS * 2 * bytes) as f64 * TURNS as f64 / seconds / 1e9
     };
-    (0..5).map(rate).reduce(f64::max)
+    if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni") {
+        // SAFETY: the instructions are there, as was just seen.
+        Some((rate(64, &|| unsafe { vnni() }), "AVX-512 VNNI"))
+    } else if is_x86_feature_detected!("avx2") {
+        // SAFETY: the instructions are there, as was just seen.
+        Some((rate(32, &|| unsafe { avx2() }), "AVX2"))
+    } else {
+        None
+    }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn byte_products(_: usize) -> Option<f64> {
+fn byte_products(_: usize) -> Option<(f64, &'static str)> {
     None
 }
