@@ -306,6 +306,8 @@ impl Tensors {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use tandem_kernels::cache::Precision;
+
     use super::*;
 
     pub const SHAPE: KvShape = KvShape {
@@ -360,6 +362,7 @@ pub(super) mod tests {
             layers: 2,
             heads: 3,
             head_dim: 8,
+            precision: Precision::Half,
         };
         let mut sequence = Sequence::in_pages(shape);
         assert_eq!((sequence.bytes(), sequence.state()), (0, None));

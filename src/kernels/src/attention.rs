@@ -5,7 +5,7 @@
 //! that is ever in memory, however long the context. Query heads that share a key-value head are rows
 //! of the same product.
 
-use crate::cache::{Head, PAGE};
+use crate::cache::{Head, PAGE, Rows};
 use crate::kernels::Kernels;
 use crate::lanes::Running;
 
@@ -60,7 +60,7 @@ impl Scratch {
             for group in 0..groups {
                 let to = &mut scores[group * 16..(rows - 1) * PAGE + group * 16 + 16];
                 let keys = head.keys(page, group, head_dim);
-                (kernels.panel_f16)(head_dim, query, head_dim, keys, to, PAGE);
+                panel(kernels, head_dim, query, head_dim, keys, to, PAGE);
             }
             for (row, scores) in scores.chunks_exact_mut(PAGE).enumerate() {
                 let scores = &mut scores[..groups * 16];
@@ -76,7 +76,7 @@ impl Scratch {
             for dims in 0..width / 16 {
                 let to = &mut sums[dims * 16..(rows - 1) * width + dims * 16 + 16];
                 let values = head.values(page, dims, head_dim);
-                (kernels.panel_f16)(seen, scores, PAGE, values, to, width);
+                panel(kernels, seen, scores, PAGE, values, to, width);
             }
         }
         let sums = sums.chunks_exact(width).zip(&self.running);
@@ -84,5 +84,21 @@ impl Scratch {
             out.copy_from_slice(&sums[..head_dim]);
             (kernels.multiply)(out, 1.0 / running.sum);
         }
+    }
+}
+
+/// The panel of these rows' type.
+fn panel(
+    kernels: &Kernels,
+    depth: usize,
+    a: &[f32],
+    a_stride: usize,
+    b: Rows<'_>,
+    c: &mut [f32],
+    c_stride: usize,
+) {
+    match b {
+        Rows::Half(b) => (kernels.panel_f16)(depth, a, a_stride, b, c, c_stride),
+        Rows::Single(b) => (kernels.panel_f32)(depth, a, a_stride, b, c, c_stride),
     }
 }

@@ -4,7 +4,7 @@
 //! different tiles write to different places, and what is then computed of 32 columns finds them side
 //! by side for all tokens.
 
-use crate::cache::{Cache, CacheShape};
+use crate::cache::{Cache, CacheShape, Precision};
 use crate::format::BLOCK;
 use crate::kernels::Kernels;
 use crate::lanes::Lanes;
@@ -179,6 +179,11 @@ impl Model {
             layers: self.weights.layers.len(),
             heads: self.dimensions.kv_heads,
             head_dim: self.dimensions.head_dim,
+            precision: if self.weights.embedding.packed() == Packed::F32 {
+                Precision::Single
+            } else {
+                Precision::Half
+            },
         }
     }
 

@@ -5,10 +5,14 @@ use crate::cache::Head;
 use crate::format::BLOCK;
 use crate::kernels::Kernels;
 use crate::lanes::{Block, Lanes, inverse_rms, total};
-use crate::matrix::{Matrix, Packed, TILE};
+use crate::matrix::{Matrix, Packed, TILE, Tile};
 use crate::model::{BATCH, Dimensions, Projection};
 use crate::pool::Pool;
 
+/// Tokens whose sums in float32 take next to no time to be cleared.
+const FEW: usize = 4;
+/// Products of two numbers that one thread computes in the time that it takes to have another begin.
+const ALONE: usize = 1 << 16;
 /// Rows of attention in one piece of work: tokens times the heads that share a key-value head.
 pub(crate) const ATTENTION_ROWS: usize = 32;
 
@@ -37,7 +41,7 @@ struct Local {
     lanes: Vec<Lanes>,
     attention: Scratch,
     head: Vec<f32>,
-    halves: [Vec<u16>; 2],
+    key: Vec<f32>,
 }
 
 /// What computes.
@@ -138,7 +142,7 @@ impl Engine {
             lanes: vec![Lanes::ZERO; 4 * BATCH],
             attention: Scratch::new(rows, sizes.head_dim),
             head: vec![0.0; sizes.head_dim],
-            halves: [vec![0; sizes.head_dim], vec![0; sizes.head_dim]],
+            key: vec![0.0; sizes.head_dim],
         });
         Self {
             locals: locals.collect(),
@@ -250,7 +254,8 @@ impl Engine {
         out: &mut [Lanes],
     ) {
         let kernels = self.kernels;
-        let tiles = share(out.len() / count, count, self.pool.threads());
+        let columns = matrices.first().map_or(0, |matrix| matrix.columns());
+        let tiles = share(out.len() / count, columns, count, self.pool.threads());
         self.pool
             .chunks(out, tiles * count, &mut self.locals, |_, number, out| {
                 for (at, out) in out.chunks_exact_mut(count).enumerate() {
@@ -280,7 +285,7 @@ impl Engine {
     ) {
         let kernels = self.kernels;
         let x = &mut x[..matrix.tiles() * count];
-        let tiles = share(matrix.tiles(), count, self.pool.threads());
+        let tiles = share(matrix.tiles(), matrix.columns(), count, self.pool.threads());
         self.pool
             .chunks(x, tiles * count, &mut self.locals, |local, number, x| {
                 let sums = &mut local.lanes[..count];
@@ -357,21 +362,22 @@ impl Engine {
     ) {
         let kernels = self.kernels;
         let [keys, values] = heads;
+        // For few tokens it is less work than to share it.
+        let chunk = if keys.count < 4 { cache.len() } else { 1 };
         self.pool
-            .chunks(cache, 1, &mut self.locals, |local, head, cache| {
-                for token in 0..keys.count {
-                    let [key, value] = &mut local.halves;
-                    keys.turned(
-                        &kernels,
-                        (token, start + token),
-                        head,
-                        turns,
-                        &mut local.head,
-                    );
-                    (kernels.to_half)(&local.head, key);
-                    values.head(&kernels, token, head, &mut local.head);
-                    (kernels.to_half)(&local.head, value);
-                    cache[0].write(start + token, key, value);
+            .chunks(cache, chunk, &mut self.locals, |local, number, cache| {
+                for (at, cache) in cache.iter_mut().enumerate() {
+                    let head = number * chunk + at;
+                    for token in 0..keys.count {
+                        let (key, value) = (&mut local.key, &mut local.head);
+                        keys.turned(&kernels, (token, start + token), head, turns, key);
+                        values.head(&kernels, token, head, value);
+                        cache.write(start + token, key, value, |numbers| {
+                            let mut halves = [0; TILE];
+                            (kernels.to_half)(numbers, &mut halves);
+                            halves
+                        });
+                    }
                 }
             });
     }
@@ -418,8 +424,11 @@ impl Engine {
 }
 
 /// Tiles in a piece of work: several for few tokens, so that a thread reads on where it was reading, and
-/// two for many, whose products are long.
-fn share(tiles: usize, count: usize, threads: usize) -> usize {
+/// two for many, whose products are long; all where a thread is done before another has begun.
+fn share(tiles: usize, columns: usize, count: usize, threads: usize) -> usize {
+    if tiles * TILE * columns * count < ALONE {
+        return tiles;
+    }
     let most = if count < 32 { 16 } else { 2 };
     (tiles / (threads * 8)).clamp(1, most)
 }
@@ -438,8 +447,23 @@ fn product(
         (kernels.product)(tile, &from.rounded, count, out);
         return;
     }
-    let mut sums = [0.0; TILE * BATCH];
-    let sums = &mut sums[..TILE * out.len()];
+    if count <= FEW {
+        exact_product::<FEW>(kernels, tile, from, out);
+    } else {
+        exact_product::<BATCH>(kernels, tile, from, out);
+    }
+}
+
+/// The same for at most `MOST` tokens in float32.
+fn exact_product<const MOST: usize>(
+    kernels: &Kernels,
+    tile: Tile<'_>,
+    from: &Activations,
+    out: &mut [Lanes],
+) {
+    let count = out.len();
+    let mut sums = [[0.0; TILE]; MOST];
+    let sums = &mut sums[..count].as_flattened_mut();
     let size = tile.packed.code_bytes();
     for (block, panel) in tile.codes.chunks_exact(size).enumerate() {
         let a = &from.exact[block * count..][..count];

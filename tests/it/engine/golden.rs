@@ -26,8 +26,6 @@ use super::{CONTEXT, fixture, load_fixture};
 
 /// The largest difference of a logit from float32 `transformers`.
 const TOLERANCE: f32 = 1e-3;
-/// The same for our kernels in float32, which keep keys and values in float16.
-const TOLERANCE_OF_KERNELS: f32 = 1e-2;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -62,30 +60,28 @@ fn argmax(logits: &[f32]) -> u32 {
     best.unwrap() as u32
 }
 
-fn assert_close(got: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+fn assert_close(got: &[f32], expected: &[f32], what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}");
     let worst = got
         .iter()
         .zip(expected)
         .map(|(a, b)| (a - b).abs())
         .fold(0.0, f32::max);
-    assert!(worst < tolerance, "{what}: a logit is off by {worst}");
+    assert!(worst < TOLERANCE, "{what}: a logit is off by {worst}");
 }
 
 /// Logits and greedy tokens, with the prompt computed at once, in blocks and token by token, and
-/// with the cache cut back and used again.
+/// with the cache cut back and used again: by what a user gets, and by candle.
 fn check(model: &str, golden: &str) {
-    check_by(model, golden, load_fixture(model), TOLERANCE);
+    for arithmetic in [Arithmetic::Auto, Arithmetic::Candle] {
+        check_by(model, golden, arithmetic);
+    }
 }
 
-/// The same by our own kernels.
-fn check_kernels(model: &str, golden: &str) {
+fn check_by(model: &str, golden: &str, arithmetic: Arithmetic) {
     let source = ModelSource::at(&fixture(model), BundleRuntime::Auto);
-    let loaded = load_by(&source, CONTEXT, ComputeDevice::Cpu, Arithmetic::Packed).unwrap();
-    check_by(model, golden, loaded, TOLERANCE_OF_KERNELS);
-}
-
-fn check_by(model: &str, golden: &str, mut loaded: Loaded, tolerance: f32) {
+    let mut loaded = load_by(&source, CONTEXT, ComputeDevice::Cpu, arithmetic).unwrap();
+    let model = format!("{model} by {arithmetic:?}");
     let Golden { cases } = read(golden);
     let mut cache = KvCache::new(64 << 20);
     for (number, case) in cases.iter().enumerate() {
@@ -94,12 +90,12 @@ fn check_by(model: &str, golden: &str, mut loaded: Loaded, tolerance: f32) {
             let what = format!("{model}, case {number}, blocks of {block}");
             let mut sequence = loaded.model.sequence().unwrap();
             let logits = feed(&mut loaded, &mut sequence, prompt, block);
-            assert_close(&logits, &case.logits, tolerance, &what);
+            assert_close(&logits, &case.logits, &what);
             // Rewinding into the prompt and computing the rest again changes nothing.
             sequence.truncate(prompt.len() / 2);
             let again = feed(&mut loaded, &mut sequence, prompt, block);
             let what = format!("{what}, rewound");
-            assert_close(&again, &case.logits, tolerance, &what);
+            assert_close(&again, &case.logits, &what);
         }
         for reuse in [false, true] {
             let what = format!("{model}, case {number}, reuse {reuse}");
@@ -150,7 +146,8 @@ fn qwen2_from_sharded_safetensors_is_hugging_faces() {
 #[test]
 fn our_kernels_in_float32_are_hugging_faces() {
     for model in ["qwen3-tiny", "qwen3-tiny-q8_0", "qwen2-tiny"] {
-        check_kernels(&format!("{model}.gguf"), &format!("{model}.golden.json"));
+        let (file, golden) = (format!("{model}.gguf"), format!("{model}.golden.json"));
+        check_by(&file, &golden, Arithmetic::Packed);
     }
 }
 

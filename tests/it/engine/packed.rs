@@ -153,7 +153,7 @@ fn q4_k_m(name: &str) -> GgmlDType {
 }
 
 /// candle keeps such small models in float32, so it computes with the file's exact values: our kernels
-/// in float32 must agree but for the order of sums and float16 in the cache, and on codes but for the
+/// in float32 must agree but for the order of sums, and on codes but for the
 /// rounding of activations to 8 bits, which makes about 1 % of the logits' size here.
 #[test]
 fn models_of_every_type_are_candles() {
@@ -179,7 +179,7 @@ fn models_of_every_type_are_candles() {
             assert!(size > 0.5, "{name}: logits of {size} tell nothing");
             let off = largest_difference(&fresh(&mut exact, &tokens, 64), &expected);
             assert!(
-                off < size * 2e-3,
+                off < size * 1e-5,
                 "{name}, {length} tokens: off by {off} of {size}"
             );
             let error = relative_error(&fresh(&mut rounded, &tokens, 64), &expected);
@@ -200,7 +200,8 @@ fn a_whole_model_gives_the_bits_of_the_portable_kernels() {
         fresh(&mut portable, &tokens, 64)
     );
     let observed = portable.placement.observed.unwrap();
-    assert_eq!(observed, "cpu: tandem-kernels, 1 thread, portable");
+    assert!(observed.starts_with("cpu: tandem-kernels, "), "{observed}");
+    assert!(observed.ends_with(", portable"), "{observed}");
 }
 
 /// Blocks, single tokens, a cache cut back and one copied: the same up to the order of sums.
