@@ -103,8 +103,8 @@ fn together(threads: usize, work: impl Fn(usize) + Sync) -> f64 {
 #[cfg(target_arch = "x86_64")]
 fn byte_products(threads: usize) -> Option<(f64, &'static str)> {
     use std::arch::x86_64::{
-        _mm256_add_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_setzero_si256,
-        _mm512_dpbusd_epi32, _mm512_set1_epi8, _mm512_setzero_si512,
+        _mm256_add_epi16, _mm256_dpbusd_avx_epi32, _mm256_maddubs_epi16, _mm256_set1_epi8,
+        _mm256_setzero_si256, _mm512_dpbusd_epi32, _mm512_set1_epi8, _mm512_setzero_si512,
     };
 
     const TURNS: u64 = 4_000_000;
@@ -122,8 +122,23 @@ fn byte_products(threads: usize) -> Option<(f64, &'static str)> {
         black_box(sums);
     }
 
-    #[target_feature(enable = "avx512f,avx512vnni")]
+    #[target_feature(enable = "avx2,avxvnni")]
     fn vnni() {
+        let (a, b) = (
+            black_box(_mm256_set1_epi8(3)),
+            black_box(_mm256_set1_epi8(5)),
+        );
+        let mut sums = [_mm256_setzero_si256(); SUMS];
+        for _ in 0..TURNS {
+            for sum in &mut sums {
+                *sum = _mm256_dpbusd_avx_epi32(*sum, a, b);
+            }
+        }
+        black_box(sums);
+    }
+
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    fn wide_vnni() {
         let (a, b) = (
             black_box(_mm512_set1_epi8(3)),
             black_box(_mm512_set1_epi8(5)),
@@ -144,7 +159,10 @@ fn byte_products(threads: usize) -> Option<(f64, &'static str)> {
     };
     if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni") {
         // SAFETY: the instructions are there, as was just seen.
-        Some((rate(64, &|| unsafe { vnni() }), "AVX-512 VNNI"))
+        Some((rate(64, &|| unsafe { wide_vnni() }), "AVX-512 VNNI"))
+    } else if is_x86_feature_detected!("avxvnni") {
+        // SAFETY: the instructions are there, as was just seen.
+        Some((rate(32, &|| unsafe { vnni() }), "AVX-VNNI"))
     } else if is_x86_feature_detected!("avx2") {
         // SAFETY: the instructions are there, as was just seen.
         Some((rate(32, &|| unsafe { avx2() }), "AVX2"))

@@ -64,12 +64,24 @@ pub fn measure(machine: &Machine, picture: &Path, arguments: &Arguments) -> anyh
 
 const NAMES: [&str; 3] = ["Tandem's kernels", "llama.cpp", "memory's limit"];
 
+/// The names of what there are rates of, with their places.
+fn told(lines: &[Line]) -> impl Iterator<Item = (usize, &'static str)> {
+    let has = |which: usize| {
+        let mut rates = lines.iter().flat_map(|line| &line.rates);
+        rates.any(|rates| rates[which].is_some())
+    };
+    NAMES
+        .into_iter()
+        .enumerate()
+        .filter(move |(which, _)| has(*which))
+}
+
 fn print(lines: &[Line]) {
     let contexts = CONTEXTS.map(|at| format!("{at}")).join(" | ");
     println!("| {KIND}, tok/s behind | {contexts} |");
     println!("|---|{}", "---|".repeat(CONTEXTS.len()));
     for line in lines {
-        for (which, name) in NAMES.iter().enumerate() {
+        for (which, name) in told(lines) {
             let cells: Vec<String> = line
                 .rates
                 .iter()
@@ -213,7 +225,7 @@ fn svg(machine: &Machine, lines: &[Line]) -> String {
         .collect();
     second.axes(&mut svg, &title, &marks);
     let compared = CONTEXTS.iter().position(|at| *at == COMPARED).unwrap_or(0);
-    for (which, name) in NAMES.iter().enumerate() {
+    for (which, name) in told(lines) {
         for (line, colour) in lines.iter().zip(COLOURS) {
             let rates = CONTEXTS.iter().zip(&line.rates);
             let points: Vec<(f64, f64)> = rates
