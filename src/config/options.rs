@@ -79,7 +79,7 @@ pub struct LocalOptions {
     /// feature of their name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<ComputeDevice>,
-    /// What computes a GGUF file on the processor. The embedded model is always computed by candle.
+    /// What computes a GGUF file on the processor. The embedded model is not concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<ComputeEngine>,
     /// The longest time to the first token of a short prompt with which a model answers completions,
