@@ -145,7 +145,7 @@ impl Payoff {
         }
         let expected = self.expected(length);
         let best = self.best(&expected, most);
-        let Some(trial) = self.to_try(&expected, best, most) else {
+        let Some(trial) = self.worth_trying(&expected, best, most) else {
             return best;
         };
         self.trial = Some(expected[trial] * self.cost(best + 1) / expected[best]);
@@ -166,8 +166,9 @@ impl Payoff {
     fn best(&self, expected: &[f32; MOST + 1], most: usize) -> usize {
         let alone = self.cost(1);
         let mut best = (0, MARGIN);
-        for count in 1..=most.min(MOST) {
-            let gain = expected[count] * alone / self.cost(count + 1);
+        let counts = expected.iter().enumerate().skip(1);
+        for (count, expected) in counts.take(most) {
+            let gain = expected * alone / self.cost(count + 1);
             if gain > best.1 {
                 best = (count, gain);
             }
@@ -178,7 +179,7 @@ impl Payoff {
     /// The number of guessed tokens whose step should be tried instead of that of the `best`: of those that
     /// would be better if they took as little as a step can, the one not made for longest; none where trials
     /// have taken all that they may.
-    fn to_try(&self, expected: &[f32; MOST + 1], best: usize, most: usize) -> Option<usize> {
+    fn worth_trying(&self, expected: &[f32; MOST + 1], best: usize, most: usize) -> Option<usize> {
         let alone = self.cost(1);
         let rate = expected[best] / self.cost(best + 1);
         let might_pay = |count: usize| {
