@@ -262,8 +262,8 @@ fn a_model_that_is_too_slow_is_told_with_what_was_measured() {
     );
     let told = row(&report, "candle", None);
     assert_eq!(told["measured"]["admitted"], false);
-    let checks = told["checks"].as_array().unwrap().iter();
-    let speed = checks.filter(|check| check["step"] == "speed").next_back();
+    let mut checks = told["checks"].as_array().unwrap().iter();
+    let speed = checks.rfind(|check| check["step"] == "speed");
     let speed = speed.unwrap();
     let seen = speed["seen"].as_str().unwrap();
     assert!(
