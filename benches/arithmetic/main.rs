@@ -4,8 +4,8 @@
 //! `-- --types q4_0,q8_0,q4_k_m` chooses the types of weights, `--threads N` the threads, `--llama FOLDER`
 //! adds llama.cpp, whose programs are there, `--quick` goes round once. In place of the tables, `--sizes
 //! PICTURE` draws single tokens against context and model size, `--agree` compares what a trained model
-//! says with llama.cpp, and `--look-up REPOSITORY` says the last 100 edits of a Git history again, with
-//! drafts that are looked up and without. Each engine has a process of its own, so that its memory can be
+//! says with llama.cpp, `--schema` what holding an answer to a JSON Schema costs, and `--look-up REPOSITORY`
+//! says the last 100 edits of a Git history again, with drafts that are looked up and without. Each engine has a process of its own, so that its memory can be
 //! told. Figures are medians.
 #![expect(clippy::print_stdout, reason = "a bench reports on stdout")]
 
@@ -14,6 +14,7 @@ mod engine;
 #[expect(dead_code, reason = "`next_edit` asks Git for more")]
 #[path = "../next_edit/git.rs"]
 mod git;
+mod guided;
 mod machine;
 mod model_file;
 mod peer;
@@ -77,6 +78,8 @@ struct Arguments {
     /// The repository whose edits are said again, and how many.
     look_up: Option<PathBuf>,
     edits: usize,
+    /// Whether it is measured what a schema costs.
+    schema: bool,
     child: Child,
 }
 
@@ -120,6 +123,12 @@ fn main() -> anyhow::Result<()> {
     let sizes = SIZES[0];
     for kind in &arguments.types {
         let file = sizes.file(kind)?;
+        if arguments.schema {
+            println!("| {kind} | tok/s | held to a schema | times as long | a grammar, ms |");
+            println!("|---|---|---|---|---|");
+            println!("| {}\n", guided::measure(&file, arguments.quick)?);
+            continue;
+        }
         if let Some(repository) = &arguments.look_up {
             println!(
                 "| {kind} | answers | tokens | tok/s | with look-up | ratio | offered | right |"
@@ -187,6 +196,7 @@ impl Arguments {
             agree: false,
             look_up: None,
             edits: 100,
+            schema: false,
             child: Child::default(),
         };
         let mut words = std::env::args().skip(1);
@@ -206,6 +216,7 @@ impl Arguments {
                 "--agree" => arguments.agree = true,
                 "--look-up" => arguments.look_up = Some(value()?.into()),
                 "--edits" => arguments.edits = value()?.parse()?,
+                "--schema" => arguments.schema = true,
                 "--quick" => arguments.quick = true,
                 "--engine" => arguments.child.engine = Some((value()?, value()?.into())),
                 "--long" => arguments.child.long = true,
