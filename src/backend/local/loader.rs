@@ -293,8 +293,8 @@ fn told(placement: Placement, why: Option<String>) -> Placement {
 }
 
 /// Threads for a model that is small enough for float32. Its products are short: the second thread takes
-/// a third of the time off on an idle machine, and costs a fifth where others compute; a third would gain
-/// less and cost as much again.
+/// a third of the time off on an idle machine, and costs a fifth where others compute. More were not
+/// measured.
 const SMALL_THREADS: usize = 2;
 
 fn pack<R: Read + Seek + ReadAt>(
