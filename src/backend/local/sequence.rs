@@ -362,7 +362,7 @@ pub(super) mod tests {
             layers: 2,
             heads: 3,
             head_dim: 8,
-            precision: Precision::Half,
+            precision: Precision::Codes,
         };
         let mut sequence = Sequence::in_pages(shape);
         assert_eq!((sequence.bytes(), sequence.state()), (0, None));

@@ -5,29 +5,66 @@
 //! that is ever in memory, however long the context. Query heads that share a key-value head are rows
 //! of the same product.
 
-use crate::cache::{Head, PAGE, Rows};
+use crate::cache::{Head, Kept, PAGE, Scales};
 use crate::kernels::Kernels;
-use crate::lanes::Running;
+use crate::lanes::{Pairs, Row, most_of};
 
 /// What one thread needs.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     /// `[rows, head_dim]`, scaled by one over the root of `head_dim`.
     pub query: Vec<f32>,
+    /// Its codes: `[rows, head_dim]`, a row filled up to whole pairs.
+    codes: Vec<i16>,
     /// `[rows, 64]`.
     scores: Vec<f32>,
+    /// The same as codes.
+    weights: Vec<[i16; PAGE]>,
+    /// Dot products of codes, with the keys of a page or with the dimensions of its values.
+    dots: Vec<[i32; 16]>,
     /// `[rows, value_dim]`.
     sums: Vec<f32>,
-    running: Vec<Running>,
+    rows: Vec<Row>,
+}
+
+/// Which rows attend to what.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    rows: usize,
+    head_dim: usize,
+    /// Rows of a token.
+    group: usize,
+    /// Where the first of the tokens is.
+    position: usize,
+    /// The page that is attended to.
+    page: usize,
+    /// Its tokens that the last row sees.
+    seen: usize,
+}
+
+impl Span {
+    /// How many of the page's tokens a row sees.
+    fn visible(&self, row: usize) -> usize {
+        (self.position + row / self.group + 1).saturating_sub(self.page * PAGE)
+    }
+
+    /// The width of a row of values.
+    fn width(&self) -> usize {
+        self.head_dim.next_multiple_of(16)
+    }
 }
 
 impl Scratch {
     pub fn new(rows: usize, head_dim: usize) -> Self {
+        let width = head_dim.next_multiple_of(16);
         Self {
             query: vec![0.0; rows * head_dim],
+            codes: vec![0; rows * head_dim.next_multiple_of(2)],
             scores: vec![0.0; rows * PAGE],
-            sums: vec![0.0; rows * head_dim.next_multiple_of(16)],
-            running: vec![Running::NONE; rows],
+            weights: vec![[0; PAGE]; rows],
+            dots: vec![[0; 16]; rows * (PAGE.max(width) / 16)],
+            sums: vec![0.0; rows * width],
+            rows: vec![Row::NONE; rows],
         }
     }
 
@@ -44,61 +81,108 @@ impl Scratch {
         out: &mut [f32],
     ) {
         let rows = out.len() / head_dim;
-        let width = head_dim.next_multiple_of(16);
-        let tokens = rows / group;
-        let end = position + tokens;
-        let sums = &mut self.sums[..rows * width];
-        sums.fill(0.0);
-        self.running[..rows].fill(Running::NONE);
+        let end = position + rows / group;
+        let mut span = Span {
+            rows,
+            head_dim,
+            group,
+            position,
+            page: 0,
+            seen: 0,
+        };
+        let width = span.width();
+        self.sums[..rows * width].fill(0.0);
+        self.rows[..rows].fill(Row::NONE);
         for page in 0..end.div_ceil(PAGE) {
-            let first = page * PAGE;
-            let seen = (end - first).min(PAGE);
-            let groups = seen.div_ceil(16);
-            let scores = &mut self.scores[..rows * PAGE];
-            scores.fill(0.0);
-            let query = &self.query[..rows * head_dim];
-            for group in 0..groups {
-                let to = &mut scores[group * 16..(rows - 1) * PAGE + group * 16 + 16];
-                let keys = head.keys(page, group, head_dim);
-                panel(kernels, head_dim, query, head_dim, keys, to, PAGE);
-            }
-            for (row, scores) in scores.chunks_exact_mut(PAGE).enumerate() {
-                let scores = &mut scores[..groups * 16];
-                let visible = (position + row / group + 1).saturating_sub(first);
-                if visible < scores.len() {
-                    scores[visible..].fill(f32::NEG_INFINITY);
+            span.page = page;
+            span.seen = (end - page * PAGE).min(PAGE);
+            match head.page(page) {
+                Kept::Codes(pairs, scales) => {
+                    if page == 0 {
+                        self.encode_query(kernels, &span);
+                    }
+                    self.add_codes(kernels, &span, pairs, scales);
                 }
-                let earlier = (kernels.soften)(scores, &mut self.running[row]);
-                if page > 0 && earlier < 1.0 {
-                    (kernels.multiply)(&mut sums[row * width..][..width], earlier);
-                }
-            }
-            for dims in 0..width / 16 {
-                let to = &mut sums[dims * 16..(rows - 1) * width + dims * 16 + 16];
-                let values = head.values(page, dims, head_dim);
-                panel(kernels, seen, scores, PAGE, values, to, width);
+                Kept::Single(numbers) => self.add_numbers(kernels, &span, numbers),
             }
         }
-        let sums = sums.chunks_exact(width).zip(&self.running);
-        for (out, (sums, running)) in out.chunks_exact_mut(head_dim).zip(sums) {
+        let sums = self.sums.chunks_exact(width).zip(&self.rows);
+        for (out, (sums, row)) in out.chunks_exact_mut(head_dim).zip(sums) {
             out.copy_from_slice(&sums[..head_dim]);
-            (kernels.multiply)(out, 1.0 / running.sum);
+            (kernels.multiply)(out, 1.0 / row.running.sum);
         }
     }
-}
 
-/// The panel of these rows' type.
-fn panel(
-    kernels: &Kernels,
-    depth: usize,
-    a: &[f32],
-    a_stride: usize,
-    b: Rows<'_>,
-    c: &mut [f32],
-    c_stride: usize,
-) {
-    match b {
-        Rows::Half(b) => (kernels.panel_f16)(depth, a, a_stride, b, c, c_stride),
-        Rows::Single(b) => (kernels.panel_f32)(depth, a, a_stride, b, c, c_stride),
+    fn encode_query(&mut self, kernels: &Kernels, span: &Span) {
+        let dims = span.head_dim;
+        let most = most_of(dims);
+        let rows = self.rows[..span.rows].iter_mut();
+        let codes = self.codes.chunks_exact_mut(dims.next_multiple_of(2));
+        let queries = self.query.chunks_exact(dims);
+        for ((row, codes), query) in rows.zip(codes).zip(queries) {
+            row.query = (kernels.encode)(query, most, &mut codes[..dims]);
+        }
+    }
+
+    /// Adds a page of codes.
+    fn add_codes(&mut self, kernels: &Kernels, span: &Span, pairs: &[Pairs], scales: &Scales) {
+        let depth = span.head_dim.div_ceil(2);
+        let (keys, values) = pairs.split_at(PAGE / 16 * depth);
+        let groups = span.seen.div_ceil(16);
+        let dots = &mut self.dots[..span.rows * groups];
+        for (group, keys) in keys.chunks_exact(depth).take(groups).enumerate() {
+            let to = &mut dots[group..=(span.rows - 1) * groups + group];
+            (kernels.panel_codes)(&self.codes, 2 * depth, keys, to, groups);
+        }
+        let most = most_of(PAGE);
+        let rows = self.rows[..span.rows].iter_mut().enumerate();
+        let dots = dots.chunks_exact(groups);
+        for (((number, row), dots), weights) in rows.zip(dots).zip(&mut self.weights) {
+            let visible = span.visible(number);
+            (kernels.weigh)(dots, visible, scales, most, row, weights);
+        }
+        let weights = self.weights.as_flattened();
+        let groups = span.width() / 16;
+        let dots = &mut self.dots[..span.rows * groups];
+        for (group, values) in values.chunks_exact(PAGE / 2).enumerate() {
+            let to = &mut dots[group..=(span.rows - 1) * groups + group];
+            let values = &values[..span.seen.div_ceil(2)];
+            (kernels.panel_codes)(weights, PAGE, values, to, groups);
+        }
+        let rows = self.rows.iter().zip(dots.chunks_exact(groups));
+        for (sums, (row, dots)) in self.sums.chunks_exact_mut(span.width()).zip(rows) {
+            (kernels.add_weighted)(sums, dots, row);
+        }
+    }
+
+    /// Adds a page of float32.
+    fn add_numbers(&mut self, kernels: &Kernels, span: &Span, numbers: &[u8]) {
+        let (dims, width) = (span.head_dim, span.width());
+        let (keys, values) = numbers.split_at(4 * PAGE * dims);
+        let groups = span.seen.div_ceil(16);
+        let scores = &mut self.scores[..span.rows * PAGE];
+        scores.fill(0.0);
+        for (group, keys) in keys.chunks_exact(4 * 16 * dims).take(groups).enumerate() {
+            let to = &mut scores[group * 16..(span.rows - 1) * PAGE + group * 16 + 16];
+            (kernels.panel_f32)(dims, &self.query, dims, keys, to, PAGE);
+        }
+        let rows = scores.chunks_exact_mut(PAGE).zip(&mut self.rows);
+        let sums = self.sums.chunks_exact_mut(width);
+        for (number, ((scores, row), sums)) in rows.zip(sums).enumerate() {
+            let scores = &mut scores[..groups * 16];
+            let visible = span.visible(number);
+            if visible < scores.len() {
+                scores[visible..].fill(f32::NEG_INFINITY);
+            }
+            let earlier = (kernels.soften)(scores, &mut row.running);
+            if earlier < 1.0 {
+                (kernels.multiply)(sums, earlier);
+            }
+        }
+        let sums = &mut self.sums[..span.rows * width];
+        for (dims, values) in values.chunks_exact(4 * 16 * PAGE).enumerate() {
+            let to = &mut sums[dims * 16..(span.rows - 1) * width + dims * 16 + 16];
+            (kernels.panel_f32)(span.seen, scores, PAGE, values, to, width);
+        }
     }
 }

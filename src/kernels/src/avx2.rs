@@ -4,34 +4,33 @@
 //! integers are exact, and floats are summed in the same order. `vpmaddubsw` adds two products of an
 //! unsigned and a signed byte in 16 bits and saturates, so the bounds of each sum stand beside it.
 
-#![expect(
-    clippy::cast_ptr_alignment,
-    reason = "every load and store is one that needs no alignment"
-)]
-
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0, _mm_add_epi32,
-    _mm_cvtsi128_si32, _mm_loadl_epi64, _mm_loadu_si128, _mm_max_epi32, _mm_prefetch,
-    _mm_shuffle_epi32, _mm_storeu_si128, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32,
-    _mm256_and_si256, _mm256_castps_si256, _mm256_castsi256_si128, _mm256_cvtepi8_epi32,
-    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_cvtps_ph,
-    _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
-    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_epi32, _mm256_mul_ps, _mm256_or_si256,
-    _mm256_packs_epi16, _mm256_packs_epi32, _mm256_permutevar8x32_epi32, _mm256_set1_epi8,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_si256,
-    _mm256_sign_epi8, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_storeu_ps, _mm256_storeu_si256,
+    __m128i, __m256, __m256i, _MM_HINT_T0, _mm_add_epi32, _mm_cvtsi128_si32, _mm_loadl_epi64,
+    _mm_loadu_si128, _mm_max_epi32, _mm_prefetch, _mm_shuffle_epi32, _mm256_abs_epi8,
+    _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256, _mm256_castps_si256,
+    _mm256_castsi256_si128, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32,
+    _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_extracti128_si256, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_epi32,
+    _mm256_mul_ps, _mm256_or_si256, _mm256_packs_epi16, _mm256_packs_epi32,
+    _mm256_permutevar8x32_epi32, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_si256, _mm256_sign_epi8, _mm256_slli_epi16,
+    _mm256_srli_epi16, _mm256_storeu_ps, _mm256_storeu_si256,
 };
 // By the names that the macros of `x86` use.
 use std::arch::x86_64::{
-    __m256 as Floats, _mm256_fmadd_ps as multiply_add, _mm256_loadu_ps as load_floats,
-    _mm256_set1_ps as every_float, _mm256_setzero_ps as zeros, _mm256_storeu_ps as store_floats,
+    _mm256_fmadd_ps as multiply_add, _mm256_loadu_ps as load_floats,
+    _mm256_set1_epi32 as every_integer, _mm256_set1_ps as every_float, _mm256_setzero_ps as zeros,
+    _mm256_storeu_ps as store_floats, _mm256_storeu_si256 as store_integers,
 };
 
+mod alternating;
+
+use crate::cache::PAGE;
 use crate::format::BLOCK;
 use crate::kernels::Kernels;
-use crate::lanes::{self, Block, Lanes, Running};
+use crate::lanes::{self, Block, Lanes, Pairs, Row, Running};
 use crate::matrix::{Packed, TILE, Tile};
-use crate::x86::{detected, panels};
+use crate::x86::{detected, panels, panels_of_codes};
 
 /// Rows that a register holds.
 const ROWS: usize = 8;
@@ -47,8 +46,10 @@ pub fn kernels() -> Option<Kernels> {
         name: "avx2",
         product,
         panel_f32,
-        panel_f16,
-        to_half,
+        panel_codes,
+        encode,
+        weigh,
+        add_weighted,
         quantize,
         add_squares,
         rms_norm,
@@ -62,8 +63,10 @@ pub fn kernels() -> Option<Kernels> {
 detected! { "avx2,fma,f16c":
     product => products, (tile: Tile<'_>, blocks: &[Block], stride: usize, out: &mut [Lanes]);
     panel_f32 => panels_f32, (depth: usize, a: &[f32], a_stride: usize, b: &[u8], c: &mut [f32], c_stride: usize);
-    panel_f16 => panels_f16, (depth: usize, a: &[f32], a_stride: usize, b: &[u16], c: &mut [f32], c_stride: usize);
-    to_half => to_halves, (values: &[f32], halves: &mut [u16]);
+    panel_codes => panels_codes, (a: &[i16], a_stride: usize, b: &[Pairs], c: &mut [[i32; TILE]], c_stride: usize);
+    encode => lanes::encode, (values: &[f32], most: f32, codes: &mut [i16]) -> f32;
+    weigh => lanes::weigh, (dots: &[[i32; 16]], visible: usize, scales: &[[f32; PAGE]; 2], most: f32, row: &mut Row, weights: &mut [i16; PAGE]);
+    add_weighted => lanes::add_weighted, (sums: &mut [f32], dots: &[[i32; 16]], row: &Row);
     quantize => rounded, (values: &[f32; BLOCK]) -> Block;
     add_squares => lanes::add_squares, (sums: &mut [f32; 16], values: &[f32; 16]);
     rms_norm => lanes::rms_norm, (values: &mut [f32], weight: &[f32], epsilon: f32);
@@ -89,24 +92,66 @@ fn products(tile: Tile<'_>, blocks: &[Block], stride: usize, out: &mut [Lanes]) 
     assert!(tile.scales.len() >= tile.packed.scale_bytes(tile.blocks));
     assert!(tile.blocks == 0 || blocks.len() >= (tile.blocks - 1) * stride + out.len());
     out.fill(Lanes::ZERO);
+    // SAFETY: the tile has so many blocks and each token its activations, as was checked above.
+    unsafe {
+        if out.len() < alternating::MANY {
+            few(&tile, blocks, stride, out);
+        } else {
+            alternating::many(&tile, blocks, stride, out);
+        }
+    }
+}
+
+/// The products of few tokens: less than it costs to have their instructions alternate.
+///
+/// # Safety
+/// The tile must have its blocks, and each token its activations.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn few(tile: &Tile<'_>, blocks: &[Block], stride: usize, out: &mut [Lanes]) {
     for block in 0..tile.blocks {
         let tokens = &blocks[block * stride..][..out.len()];
-        for line in (0..code_bytes).step_by(64) {
-            let ahead = tile.codes.as_ptr();
-            let ahead = ahead.wrapping_add(block * code_bytes + AHEAD + line);
-            _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-        }
+        ask_ahead(tile, block);
         for half in 0..2 {
-            // SAFETY: the tile has so many blocks, as was checked above.
-            unsafe {
-                match tile.packed {
-                    Packed::Q4_0 => q4_0(&tile, block, half, tokens, out),
-                    Packed::Q8_0 => q8_0(&tile, block, half, tokens, out),
-                    Packed::Q4K => q4_k(&tile, block, half, tokens, out),
-                    Packed::Q6K => q6_k(&tile, block, half, tokens, out),
-                    Packed::F32 => {}
-                }
-            }
+            // SAFETY: the tile has so many blocks.
+            unsafe { add_block(tile, block, half, tokens, out) };
+        }
+    }
+}
+
+/// Asks for the codes some way behind a block's.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn ask_ahead(tile: &Tile<'_>, block: usize) {
+    let code_bytes = tile.packed.code_bytes();
+    for line in (0..code_bytes).step_by(64) {
+        let ahead = tile.codes.as_ptr();
+        let ahead = ahead.wrapping_add(block * code_bytes + AHEAD + line);
+        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+    }
+}
+
+/// Adds the products of half a tile's block with tokens.
+///
+/// # Safety
+/// The tile must have the block.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn add_block(
+    tile: &Tile<'_>,
+    block: usize,
+    half: usize,
+    tokens: &[Block],
+    sums: &mut [Lanes],
+) {
+    // SAFETY: as required of the caller.
+    unsafe {
+        match tile.packed {
+            Packed::Q4_0 => q4_0(tile, block, half, tokens, sums),
+            Packed::Q8_0 => q8_0(tile, block, half, tokens, sums),
+            Packed::Q4K => q4_k(tile, block, half, tokens, sums),
+            Packed::Q6K => q6_k(tile, block, half, tokens, sums),
+            Packed::F32 => {}
         }
     }
 }
@@ -210,25 +255,37 @@ unsafe fn q4_0(tile: &Tile<'_>, block: usize, half: usize, tokens: &[Block], sum
     }
 }
 
+/// What a code of each row is worth in a block of Q4_K, and what is taken off.
+///
 /// # Safety
 /// The tile must have the block.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn q4_k(tile: &Tile<'_>, block: usize, half: usize, tokens: &[Block], sums: &mut [Lanes]) {
-    // SAFETY: a block has 256 bytes of codes, and eight blocks have 320 of scales: 32 with scales of
-    // float16, 32 with minima, then 32 for each block.
-    let (groups, scale, minimum) = unsafe {
+unsafe fn scales_and_minima(tile: &Tile<'_>, block: usize, half: usize) -> [__m256; 2] {
+    // SAFETY: eight blocks have 320 bytes of scales: 32 with scales of float16, 32 with minima, then 32
+    // for each block.
+    unsafe {
         let base = tile.scales.as_ptr().add(block / 8 * 320);
         let own = base.add(64 + block % 8 * 32 + half * 8);
         let factor = _mm256_cvtepu8_epi32(_mm_loadl_epi64(own.cast()));
         let offset = _mm256_cvtepu8_epi32(_mm_loadl_epi64(own.add(16).cast()));
         let base = base.add(half * 16);
-        (
-            groups_of_four(tile.codes.as_ptr().add(block * 256), half),
+        [
             _mm256_mul_ps(scales(base), _mm256_cvtepi32_ps(factor)),
             _mm256_mul_ps(scales(base.add(32)), _mm256_cvtepi32_ps(offset)),
-        )
-    };
+        ]
+    }
+}
+
+/// # Safety
+/// The tile must have the block.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn q4_k(tile: &Tile<'_>, block: usize, half: usize, tokens: &[Block], sums: &mut [Lanes]) {
+    // SAFETY: a block has 256 bytes of codes.
+    let groups = unsafe { groups_of_four(tile.codes.as_ptr().add(block * 256), half) };
+    // SAFETY: the tile has the block.
+    let [scale, minimum] = unsafe { scales_and_minima(tile, block, half) };
     for (sum, token) in sums.iter_mut().zip(tokens) {
         add_scaled(sum, half, dot_of_four(&groups, token), scale, token.scale);
         add(sum, half, minimum, _mm256_set1_ps(token.minus_sum));
@@ -323,19 +380,13 @@ unsafe fn q6_k(tile: &Tile<'_>, block: usize, half: usize, tokens: &[Block], sum
 // Twelve sums, of sixteen registers.
 panels!("avx2,fma,f16c", 1 | 2 | 3 | 4 | 5, 6);
 
+panels_of_codes!("avx2,fma,f16c", 1 | 2 | 3 | 4 | 5, 6);
+
+/// Adds the products of pairs to sums.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn to_halves(values: &[f32], halves: &mut [u16]) {
-    let (eights, rest) = values.as_chunks::<8>();
-    let (half_eights, half_rest) = halves.as_chunks_mut::<8>();
-    for (half, eight) in half_eights.iter_mut().zip(eights) {
-        // SAFETY: eight numbers are read and eight halves written.
-        unsafe {
-            let rounded =
-                _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_loadu_ps(eight.as_ptr()));
-            _mm_storeu_si128(half.as_mut_ptr().cast::<__m128i>(), rounded);
-        }
-    }
-    crate::portable::to_half(rest, half_rest);
+fn add_pairs(sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
+    _mm256_add_epi32(sums, _mm256_madd_epi16(a, b))
 }
 
 /// [`lanes::quantize`].

@@ -1,17 +1,23 @@
-//! Keys and values of a run of tokens, in float16 or float32, in pages.
+//! Keys and values of a run of tokens, as codes of 16 bits or in float32, in pages.
 //!
 //! A page holds 64 tokens of one head of one layer. Keys lie in groups of 16 tokens, dimension by
 //! dimension, values in groups of 16 dimensions, token by token, so that scores and sums are both a
-//! row of numbers times rows of sixteen. Pages are added as tokens come and never move.
+//! row of numbers times rows of sixteen. Codes lie in pairs, of two dimensions or of two tokens, as one
+//! instruction multiplies and adds them. Pages are added as tokens come and never move.
+
+use crate::lanes::{Pairs, most_of};
 
 /// Tokens of a page.
 pub const PAGE: usize = 64;
 
+/// What a code of each token's key is worth, and of its value.
+pub(crate) type Scales = [[f32; PAGE]; 2];
+
 /// What a number of keys and values is kept in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// float16.
-    Half,
+    /// 16 bits, with one scale for a token's key and one for its value.
+    Codes,
     /// float32: what was computed, to the bit.
     Single,
 }
@@ -39,11 +45,11 @@ impl CacheShape {
     /// Bytes of a page of all heads and layers.
     #[must_use]
     pub fn page_bytes(self) -> usize {
-        let size = match self.precision {
-            Precision::Half => size_of::<u16>(),
-            Precision::Single => size_of::<f32>(),
+        let bytes = match self.precision {
+            Precision::Codes => self.page_pairs() * size_of::<Pairs>() + size_of::<Scales>(),
+            Precision::Single => self.page_numbers() * size_of::<f32>(),
         };
-        self.layers * self.heads * self.page_numbers() * size
+        self.layers * self.heads * bytes
     }
 
     /// Numbers in a page of one head.
@@ -51,12 +57,19 @@ impl CacheShape {
         PAGE * (self.head_dim + self.value_dim())
     }
 
+    /// Sixteen pairs each, in a page of one head.
+    fn page_pairs(self) -> usize {
+        PAGE / 16 * self.head_dim.div_ceil(2) + PAGE / 2 * self.value_dim() / 16
+    }
+
     /// A page of one head, of zeros.
     fn page(self) -> Page {
-        let numbers = self.page_numbers();
         match self.precision {
-            Precision::Half => Page::Half(vec![0; numbers].into_boxed_slice()),
-            Precision::Single => Page::Single(vec![0; 4 * numbers].into_boxed_slice()),
+            Precision::Codes => Page::Codes(
+                vec![Pairs::ZERO; self.page_pairs()].into_boxed_slice(),
+                Box::new([[0.0; PAGE]; 2]),
+            ),
+            Precision::Single => Page::Single(vec![0; 4 * self.page_numbers()].into_boxed_slice()),
         }
     }
 }
@@ -78,17 +91,17 @@ pub struct Head {
 /// Keys and values of 64 tokens of a head.
 #[derive(Debug, Clone)]
 enum Page {
-    /// float16, as bits.
-    Half(Box<[u16]>),
+    /// Codes of keys, then of values.
+    Codes(Box<[Pairs]>, Box<Scales>),
     /// float32, little-endian.
     Single(Box<[u8]>),
 }
 
-/// Rows of sixteen numbers of a page, as a panel of their type takes them.
+/// What a page holds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Rows<'a> {
-    /// float16, as bits.
-    Half(&'a [u16]),
+pub(crate) enum Kept<'a> {
+    /// Codes.
+    Codes(&'a [Pairs], &'a Scales),
     /// float32, little-endian.
     Single(&'a [u8]),
 }
@@ -166,76 +179,58 @@ impl Cache {
 }
 
 impl Head {
-    /// Writes a token's key (`head_dim` wide) and value. `to_half` rounds to float16, where they are kept
-    /// in that.
+    /// Writes a token's key and value (`head_dim` wide). Where they are kept as codes, `encode` rounds
+    /// numbers to codes of at most so much in size, and says what one is worth; `codes` has room for
+    /// `head_dim` of them.
     pub(crate) fn write(
         &mut self,
         position: usize,
         key: &[f32],
         value: &[f32],
-        to_half: impl Fn(&[f32; 16]) -> [u16; 16],
+        codes: &mut [i16],
+        encode: impl Fn(&[f32], f32, &mut [i16]) -> f32,
     ) {
         let token = position % PAGE;
         match &mut self.pages[position / PAGE] {
-            Page::Half(page) => {
-                let round = |numbers: &[f32]| {
-                    let mut sixteen = [0.0; 16];
-                    sixteen[..numbers.len()].copy_from_slice(numbers);
-                    to_half(&sixteen)
-                };
-                let (keys, values) = page.split_at_mut(PAGE * key.len());
-                place(keys, values, token, [key, value], round);
+            Page::Codes(pairs, scales) => {
+                let dims = key.len();
+                let (keys, values) = pairs.split_at_mut(PAGE / 16 * dims.div_ceil(2));
+                let codes = &mut codes[..dims];
+                scales[0][token] = encode(key, most_of(dims), codes);
+                let group = &mut keys[token / 16 * dims.div_ceil(2)..];
+                for (pairs, codes) in group.iter_mut().zip(codes.chunks(2)) {
+                    pairs.0[token % 16][..codes.len()].copy_from_slice(codes);
+                }
+                scales[1][token] = encode(value, most_of(PAGE), codes);
+                let groups = values.chunks_exact_mut(PAGE / 2);
+                for (group, codes) in groups.zip(codes.chunks(16)) {
+                    let pairs = &mut group[token / 2].0;
+                    for (pair, code) in pairs.iter_mut().zip(codes) {
+                        pair[token % 2] = *code;
+                    }
+                }
             }
             Page::Single(page) => {
                 let (numbers, _) = page.as_chunks_mut::<4>();
                 let (keys, values) = numbers.split_at_mut(PAGE * key.len());
-                let bytes = |numbers: &[f32]| {
-                    let mut sixteen = [[0; 4]; 16];
-                    for (bytes, number) in sixteen.iter_mut().zip(numbers) {
-                        *bytes = number.to_le_bytes();
+                let group = &mut keys[token / 16 * 16 * key.len()..];
+                for (row, number) in group.chunks_exact_mut(16).zip(key) {
+                    row[token % 16] = number.to_le_bytes();
+                }
+                for (group, value) in values.chunks_exact_mut(PAGE * 16).zip(value.chunks(16)) {
+                    for (to, number) in group[token * 16..].iter_mut().zip(value) {
+                        *to = number.to_le_bytes();
                     }
-                    sixteen
-                };
-                place(keys, values, token, [key, value], bytes);
+                }
             }
         }
     }
 
-    /// The keys of 16 tokens, `[head_dim, 16]`.
-    pub(crate) fn keys(&self, page: usize, group: usize, head_dim: usize) -> Rows<'_> {
-        self.rows(page, group * 16 * head_dim, head_dim)
-    }
-
-    /// 16 dimensions of a page's values, `[64, 16]`.
-    pub(crate) fn values(&self, page: usize, group: usize, head_dim: usize) -> Rows<'_> {
-        self.rows(page, PAGE * (head_dim + group * 16), PAGE)
-    }
-
-    /// So many rows of a page from its number `start` on.
-    fn rows(&self, page: usize, start: usize, rows: usize) -> Rows<'_> {
+    /// A page.
+    pub(crate) fn page(&self, page: usize) -> Kept<'_> {
         match &self.pages[page] {
-            Page::Half(numbers) => Rows::Half(&numbers[start..][..rows * 16]),
-            Page::Single(bytes) => Rows::Single(&bytes[4 * start..][..4 * rows * 16]),
+            Page::Codes(pairs, scales) => Kept::Codes(pairs, scales),
+            Page::Single(bytes) => Kept::Single(bytes),
         }
-    }
-}
-
-/// Writes a token's key into a page's keys, and its value into the values, sixteen numbers at a time.
-fn place<Number: Copy>(
-    keys: &mut [Number],
-    values: &mut [Number],
-    token: usize,
-    [key, value]: [&[f32]; 2],
-    number: impl Fn(&[f32]) -> [Number; 16],
-) {
-    let group = &mut keys[token / 16 * 16 * key.len()..];
-    for (rows, key) in group.chunks_mut(16 * 16).zip(key.chunks(16)) {
-        for (row, number) in rows.chunks_exact_mut(16).zip(number(key)) {
-            row[token % 16] = number;
-        }
-    }
-    for (group, value) in values.chunks_exact_mut(PAGE * 16).zip(value.chunks(16)) {
-        let numbers = number(value);
-        group[token * 16..][..value.len()].copy_from_slice(&numbers[..value.len()]);
     }
 }

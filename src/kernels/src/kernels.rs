@@ -1,13 +1,25 @@
 //! Which instructions compute: the widest that prove themselves on this machine.
 
+use crate::cache::PAGE;
 use crate::format::{BLOCK, Stored};
-use crate::lanes::{self, Block, Lanes, Running};
+use crate::lanes::{self, Block, Lanes, Pairs, Row, Running};
 use crate::matrix::{Matrix, Packed, Tile};
 use crate::portable;
 
-/// Adds a product to rows of 16 numbers.
-type Panel<Number> =
-    fn(depth: usize, a: &[f32], a_stride: usize, b: &[Number], c: &mut [f32], c_stride: usize);
+/// See [`Kernels::panel_f32`].
+type Panel = fn(depth: usize, a: &[f32], a_stride: usize, b: &[u8], c: &mut [f32], c_stride: usize);
+/// See [`Kernels::panel_codes`].
+type PanelOfCodes =
+    fn(a: &[i16], a_stride: usize, b: &[Pairs], c: &mut [[i32; 16]], c_stride: usize);
+/// See [`Kernels::weigh`].
+type Weigh = fn(
+    dots: &[[i32; 16]],
+    visible: usize,
+    scales: &[[f32; PAGE]; 2],
+    most: f32,
+    row: &mut Row,
+    weights: &mut [i16; PAGE],
+);
 
 /// One set of kernels.
 #[derive(Debug, Clone, Copy)]
@@ -20,11 +32,16 @@ pub struct Kernels {
     pub product: fn(tile: Tile<'_>, blocks: &[Block], stride: usize, out: &mut [Lanes]),
     /// Adds to rows of 16 numbers, `c_stride` apart, those of `a` (`depth` wide, `a_stride` apart)
     /// times `b`, `depth` rows of 16 numbers of float32, little-endian.
-    pub panel_f32: Panel<u8>,
-    /// The same with numbers of float16, as bits.
-    pub panel_f16: Panel<u16>,
-    /// Rounds to float16, as bits, ties to even.
-    pub to_half: fn(values: &[f32], halves: &mut [u16]),
+    pub panel_f32: Panel,
+    /// The dot products of rows of codes, `a_stride` apart, with sixteen others, `2 * b.len()` deep: sixteen
+    /// for each row, `c_stride` sixteens apart. All sums must fit into 32 bits.
+    pub panel_codes: PanelOfCodes,
+    /// [`lanes::encode`].
+    pub encode: fn(values: &[f32], most: f32, codes: &mut [i16]) -> f32,
+    /// [`lanes::weigh`].
+    pub weigh: Weigh,
+    /// [`lanes::add_weighted`].
+    pub add_weighted: fn(sums: &mut [f32], dots: &[[i32; 16]], row: &Row),
     /// [`lanes::quantize`].
     pub quantize: fn(values: &[f32; BLOCK]) -> Block,
     /// [`lanes::add_squares`].
@@ -49,8 +66,10 @@ impl Kernels {
             name: "portable",
             product: portable::product,
             panel_f32: portable::panel_f32,
-            panel_f16: portable::panel_f16,
-            to_half: portable::to_half,
+            panel_codes: portable::panel_codes,
+            encode: lanes::encode,
+            weigh: lanes::weigh,
+            add_weighted: lanes::add_weighted,
             quantize: lanes::quantize,
             add_squares: lanes::add_squares,
             rms_norm: lanes::rms_norm,
@@ -133,12 +152,6 @@ impl Kernels {
             }
         }
         let numbers = random.numbers::<512>(3.0);
-        let mut halves = [[0; 512]; 2];
-        (self.to_half)(&numbers, &mut halves[0]);
-        (reference.to_half)(&numbers, &mut halves[1]);
-        if halves[0] != halves[1] {
-            return wrong("rounding to float16");
-        }
         let floats: Vec<u8> = numbers
             .iter()
             .flat_map(|number| number.to_le_bytes())
@@ -150,12 +163,12 @@ impl Kernels {
             let end = (rows - 1) * 20 + 16;
             (self.panel_f32)(32, &a, 32, &floats, &mut ours[..end], 20);
             (reference.panel_f32)(32, &a, 32, &floats, &mut theirs[..end], 20);
-            (self.panel_f16)(31, &a, 32, &halves[0], &mut ours[..end], 20);
-            (reference.panel_f16)(31, &a, 32, &halves[0], &mut theirs[..end], 20);
             if ours != theirs {
-                return wrong("a panel of attention");
+                return wrong("a panel of float32");
             }
         }
+        self.check_attention(&reference, &mut random)
+            .or_else(wrong)?;
         let (weight, cosine) = (random.numbers::<48>(1.0), random.numbers::<24>(1.0));
         let mut ours = random.numbers::<48>(2.0);
         let mut theirs = ours;
@@ -175,6 +188,54 @@ impl Kernels {
         }
         if ours != theirs || results[0] != results[1] || !results[0].is_finite() {
             return wrong("norm, rotation, gate or softmax");
+        }
+        Ok(())
+    }
+
+    /// Holds a page of attention to the portable one.
+    fn check_attention(&self, reference: &Self, random: &mut Random) -> Result<(), &'static str> {
+        let (rows, dims) = (9, 32);
+        let queries: Vec<f32> = (0..rows).flat_map(|_| random.numbers::<32>(2.0)).collect();
+        let codes: Vec<i16> = (0..PAGE * dims)
+            .map(|_| (random.next() >> 48) as i16 / 4)
+            .collect();
+        let pairs: Vec<Pairs> = codes
+            .chunks_exact(32)
+            .map(|codes| Pairs(std::array::from_fn(|i| [codes[2 * i], codes[2 * i + 1]])))
+            .collect();
+        let scales = [random.numbers::<PAGE>(1e-4).map(f32::abs), [1e-3; PAGE]];
+        let [ours, theirs] = [self, reference].map(|kernels| {
+            let mut query = vec![0; rows * dims];
+            let mut state = vec![Row::NONE; rows];
+            let mut dots = vec![[0; 16]; rows * PAGE / 16];
+            let mut sums = vec![[1.0; 16]; rows];
+            let mut weights = [0; PAGE];
+            for ((row, codes), query) in state
+                .iter_mut()
+                .zip(query.chunks_exact_mut(dims))
+                .zip(queries.chunks_exact(dims))
+            {
+                row.query = (kernels.encode)(query, lanes::most_of(dims), codes);
+            }
+            for (group, keys) in pairs.chunks_exact(dims / 2).enumerate() {
+                let to = &mut dots[group..=(rows - 1) * 4 + group];
+                (kernels.panel_codes)(&query, dims, keys, to, 4);
+            }
+            for (number, (row, dots)) in state.iter_mut().zip(dots.chunks_exact(4)).enumerate() {
+                let most = lanes::most_of(PAGE);
+                (kernels.weigh)(dots, 50 + number, &scales, most, row, &mut weights);
+                (kernels.add_weighted)(&mut sums[number], &dots[..1], row);
+            }
+            (query, dots, weights, sums)
+        });
+        if ours.0 != theirs.0 {
+            return Err("rounding to 16 bits");
+        }
+        if ours.1 != theirs.1 {
+            return Err("a panel of codes");
+        }
+        if ours.2 != theirs.2 || ours.3 != theirs.3 {
+            return Err("weights of attention");
         }
         Ok(())
     }

@@ -8,6 +8,7 @@
     reason = "a body takes the instructions of the function that it is compiled into"
 )]
 
+use crate::cache::PAGE;
 use crate::format::BLOCK;
 
 /// Sixteen numbers: what a tile of rows gives for one token.
@@ -18,6 +19,16 @@ pub struct Lanes(pub [f32; 16]);
 impl Lanes {
     /// Zeros.
     pub const ZERO: Self = Self([0.0; 16]);
+}
+
+/// Two codes of 16 bits for each of sixteen tokens or dimensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Pairs(pub [[i16; 2]; 16]);
+
+impl Pairs {
+    /// Zeros.
+    pub const ZERO: Self = Self([[0; 2]; 16]);
 }
 
 /// 32 activations of a token as a product with codes takes them.
@@ -100,6 +111,35 @@ pub(crate) fn factor_and_scale(largest: f32) -> Option<(f32, f32)> {
         .then_some((127.0 / largest, largest / 127.0))
 }
 
+/// Added to a number below 2^22 in size it rounds it to an integer, ties to even, which the lowest bits then
+/// hold: 1.5 times 2^23.
+const TO_INTEGER: f32 = 12_582_912.0;
+
+/// The largest code of which `depth` products of two fit into 32 bits.
+#[must_use]
+pub fn most_of(depth: usize) -> f32 {
+    ((f64::from(i32::MAX) / depth as f64).sqrt().floor() as f32).min(f32::from(i16::MAX))
+}
+
+/// Rounds numbers to codes of at most `most` in size. Returns what a code is worth; where a number is not
+/// finite that is not either, and so neither is what comes of it.
+#[inline(always)]
+#[must_use]
+pub fn encode(values: &[f32], most: f32, codes: &mut [i16]) -> f32 {
+    // As bits, so that what is not a number counts as the largest.
+    let sizes = values.iter().map(|value| value.to_bits() & 0x7fff_ffff);
+    let largest = f32::from_bits(sizes.fold(0, u32::max));
+    if largest < SMALLEST || !largest.is_finite() {
+        codes.fill(0);
+        return if largest < SMALLEST { 0.0 } else { largest };
+    }
+    let (factor, scale) = (most / largest, largest / most);
+    for (code, value) in codes.iter_mut().zip(values) {
+        *code = (value * factor + TO_INTEGER).to_bits() as i16;
+    }
+    scale
+}
+
 /// Adds the squares of sixteen numbers to the sums.
 #[inline(always)]
 pub fn add_squares(sums: &mut [f32; 16], values: &[f32; 16]) {
@@ -171,7 +211,8 @@ pub fn exponential(x: f32) -> f32 {
     // Comparisons that let through what is not a number.
     let bounded = if x > 88.0 { 88.0 } else { x };
     let bounded = if bounded < LOWEST { LOWEST } else { bounded };
-    let power = (bounded * std::f32::consts::LOG2_E).round_ties_even();
+    let shifted = bounded * std::f32::consts::LOG2_E + TO_INTEGER;
+    let power = shifted - TO_INTEGER;
     // ln 2 in two parts, the first exact in few bits (Cody and Waite).
     let rest = power.mul_add(-0.693_359_4, bounded);
     let rest = power.mul_add(2.121_944_4e-4, rest);
@@ -187,7 +228,7 @@ pub fn exponential(x: f32) -> f32 {
     ] {
         value = rest.mul_add(value, coefficient);
     }
-    let scale = f32::from_bits(((power as i32 + 127) as u32) << 23);
+    let scale = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     let value = value * scale;
     if x < LOWEST { 0.0 } else { value }
 }
@@ -217,14 +258,22 @@ pub fn soften(scores: &mut [f32], running: &mut Running) -> f32 {
     let (pieces, _) = scores.as_chunks_mut::<16>();
     for piece in &*pieces {
         for (lane, score) in lanes.iter_mut().zip(piece) {
-            *lane = if *score > *lane { *score } else { *lane };
+            *lane = larger(*lane, *score);
         }
     }
-    let mut largest = running.largest;
-    for lane in lanes {
-        largest = if lane > largest { lane } else { largest };
+    let mut count = lanes.len();
+    while count > 1 {
+        count /= 2;
+        for i in 0..count {
+            lanes[i] = larger(lanes[i], lanes[i + count]);
+        }
     }
-    let earlier = exponential(running.largest - largest);
+    let largest = larger(running.largest, lanes[0]);
+    let earlier = if largest > running.largest {
+        exponential(running.largest - largest)
+    } else {
+        1.0
+    };
     let mut sums = [0.0; 16];
     for piece in pieces {
         for (sum, score) in sums.iter_mut().zip(piece) {
@@ -237,10 +286,77 @@ pub fn soften(scores: &mut [f32], running: &mut Running) -> f32 {
     earlier
 }
 
+/// The larger of two numbers, the first where one is none.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
 /// Multiplies numbers by a factor.
 #[inline(always)]
 pub fn multiply(values: &mut [f32], factor: f32) {
     for value in values {
         *value *= factor;
+    }
+}
+
+/// A row of attention: a query head of a token.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// What a code of its query is worth.
+    pub query: f32,
+    /// Its softmax so far.
+    pub running: Running,
+    /// What all earlier sums have to be multiplied by.
+    pub earlier: f32,
+    /// What a code of its weights is worth.
+    pub weight: f32,
+}
+
+impl Row {
+    /// Of no scores.
+    pub const NONE: Self = Self {
+        query: 0.0,
+        running: Running::NONE,
+        earlier: 1.0,
+        weight: 0.0,
+    };
+}
+
+/// Turns a row's dot products with a page's keys, of which it sees the first `visible`, into the weights of
+/// its values, as codes of at most `most`. `scales` are what a code of each token's key and of its value is
+/// worth.
+#[inline(always)]
+pub fn weigh(
+    dots: &[[i32; 16]],
+    visible: usize,
+    scales: &[[f32; PAGE]; 2],
+    most: f32,
+    row: &mut Row,
+    weights: &mut [i16; PAGE],
+) {
+    let mut numbers = [0.0; PAGE];
+    let (keys, values) = (&scales[0], &scales[1]);
+    let numbers = &mut numbers[..dots.len() * 16];
+    for ((number, dot), key) in numbers.iter_mut().zip(dots.as_flattened()).zip(keys) {
+        *number = *dot as f32 * (row.query * key);
+    }
+    let visible = visible.min(numbers.len());
+    numbers[visible..].fill(f32::NEG_INFINITY);
+    row.earlier = soften(numbers, &mut row.running);
+    for (number, value) in numbers.iter_mut().zip(values) {
+        *number *= value;
+    }
+    numbers[visible..].fill(0.0);
+    row.weight = encode(numbers, most, weights);
+    weights[dots.len() * 16..].fill(0);
+}
+
+/// Brings a row's sums, over so many dimensions, up to date by the dot products of its weights and the
+/// values.
+#[inline(always)]
+pub fn add_weighted(sums: &mut [f32], dots: &[[i32; 16]], row: &Row) {
+    for (sum, dot) in sums.iter_mut().zip(dots.as_flattened()) {
+        *sum = (*dot as f32).mul_add(row.weight, *sum * row.earlier);
     }
 }

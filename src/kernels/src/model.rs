@@ -182,7 +182,7 @@ impl Model {
             precision: if self.weights.embedding.packed() == Packed::F32 {
                 Precision::Single
             } else {
-                Precision::Half
+                Precision::Codes
             },
         }
     }

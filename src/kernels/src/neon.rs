@@ -5,17 +5,17 @@
 //! [`crate::lanes`] has needs no second compilation: NEON is part of this architecture.
 
 use std::arch::aarch64::{
-    float32x4_t, int8x16_t, int32x4_t, uint8x16_t, vandq_u8, vcvt_f16_f32, vcvt_f32_f16,
+    float32x4_t, int8x16_t, int16x8x2_t, int32x4_t, uint8x16_t, vandq_u8, vcvt_f32_f16,
     vcvtq_f32_s32, vcvtq_f32_u32, vdupq_n_f32, vdupq_n_s32, vdupq_n_u8, vfmaq_f32, vfmaq_n_f32,
     vget_high_s16, vget_high_u16, vget_low_s16, vget_low_u16, vld1_s8, vld1_u8, vld1_u16,
-    vld1q_f32, vld1q_s8, vld1q_u8, vmovl_s8, vmovl_s16, vmovl_u8, vmovl_u16, vmulq_f32,
-    vmulq_n_f32, vorrq_u8, vreinterpret_f16_u16, vreinterpret_u16_f16, vreinterpretq_s8_u8,
-    vshlq_n_u8, vshrq_n_u8, vst1_u16, vst1q_f32,
+    vld1q_f32, vld1q_s8, vld1q_u8, vld2q_s16, vmlal_high_n_s16, vmlal_n_s16, vmovl_s8, vmovl_s16,
+    vmovl_u8, vmovl_u16, vmulq_f32, vmulq_n_f32, vorrq_u8, vreinterpret_f16_u16,
+    vreinterpretq_s8_u8, vshlq_n_u8, vshrq_n_u8, vst1q_f32, vst1q_s32,
 };
 use std::arch::{asm, is_aarch64_feature_detected};
 
 use crate::kernels::Kernels;
-use crate::lanes::{Block, Lanes};
+use crate::lanes::{Block, Lanes, Pairs};
 use crate::matrix::{Packed, TILE, Tile};
 
 /// The kernels, where the processor has the instructions.
@@ -26,8 +26,7 @@ pub fn kernels() -> Option<Kernels> {
         name: "neon",
         product,
         panel_f32,
-        panel_f16,
-        to_half,
+        panel_codes,
         ..Kernels::portable()
     })
 }
@@ -329,37 +328,11 @@ unsafe fn q6_k(tile: &Tile<'_>, block: usize, half: usize, tokens: &[Block], sum
 }
 
 fn panel_f32(depth: usize, a: &[f32], a_stride: usize, b: &[u8], c: &mut [f32], c_stride: usize) {
-    assert!(b.len() >= depth * TILE * 4);
-    let b = b.as_ptr();
-    let sixteen = |k: usize| -> [float32x4_t; 4] {
-        // SAFETY: `k` is below `depth`.
-        [0, 1, 2, 3].map(|four| unsafe { vld1q_f32(b.add(k * 64 + four * 16).cast()) })
-    };
-    panels(depth, a, a_stride, sixteen, c, c_stride);
-}
-
-fn panel_f16(depth: usize, a: &[f32], a_stride: usize, b: &[u16], c: &mut [f32], c_stride: usize) {
-    assert!(b.len() >= depth * TILE);
-    let b = b.as_ptr().cast::<u8>();
-    let sixteen = |k: usize| -> [float32x4_t; 4] {
-        // SAFETY: `k` is below `depth`.
-        [0, 1, 2, 3].map(|four| unsafe { halves(b.add(k * 32 + four * 8)) })
-    };
-    panels(depth, a, a_stride, sixteen, c, c_stride);
-}
-
-#[inline]
-fn panels(
-    depth: usize,
-    a: &[f32],
-    a_stride: usize,
-    b: impl Fn(usize) -> [float32x4_t; 4] + Copy,
-    c: &mut [f32],
-    c_stride: usize,
-) {
     let rows = c.len().div_ceil(c_stride);
+    assert!(b.len() >= depth * TILE * 4);
     assert!(rows == 0 || depth == 0 || a.len() >= (rows - 1) * a_stride + depth);
     assert!(rows == 0 || c.len() >= (rows - 1) * c_stride + TILE);
+    let b = b.as_ptr();
     let mut row = 0;
     while row < rows {
         let a = a[row * a_stride..].as_ptr();
@@ -379,14 +352,14 @@ fn panels(
 }
 
 /// # Safety
-/// `R` rows must be there, `depth` numbers wide in `a` and 16 in `c`.
+/// `R` rows must be there, `depth` numbers wide in `a` and 16 in `c`, and `depth` of 16 in `b`.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn rows_of<const R: usize>(
     depth: usize,
     a: *const f32,
     a_stride: usize,
-    b: impl Fn(usize) -> [float32x4_t; 4],
+    b: *const u8,
     c: *mut f32,
     c_stride: usize,
 ) -> usize {
@@ -399,7 +372,8 @@ unsafe fn rows_of<const R: usize>(
         }
     }
     for k in 0..depth {
-        let b = b(k);
+        // SAFETY: the caller promises the rows.
+        let b = [0, 1, 2, 3].map(|four| unsafe { vld1q_f32(b.add(k * 64 + four * 16).cast()) });
         for (row, sums) in sums.iter_mut().enumerate() {
             // SAFETY: the caller promises the rows.
             let a = unsafe { *a.add(row * a_stride + k) };
@@ -417,15 +391,58 @@ unsafe fn rows_of<const R: usize>(
     R
 }
 
-fn to_half(values: &[f32], halves: &mut [u16]) {
-    let (fours, rest) = values.as_chunks::<4>();
-    let (half_fours, half_rest) = halves.as_chunks_mut::<4>();
-    for (half, four) in half_fours.iter_mut().zip(fours) {
-        // SAFETY: four numbers are read and four halves written.
-        unsafe {
-            let rounded = vcvt_f16_f32(vld1q_f32(four.as_ptr()));
-            vst1_u16(half.as_mut_ptr(), vreinterpret_u16_f16(rounded));
+fn panel_codes(a: &[i16], a_stride: usize, b: &[Pairs], c: &mut [[i32; TILE]], c_stride: usize) {
+    let rows = c.len().div_ceil(c_stride);
+    assert!(rows == 0 || a.len() >= (rows - 1) * a_stride + 2 * b.len());
+    let mut row = 0;
+    while row < rows {
+        let a = &a[row * a_stride..];
+        let c = &mut c[row * c_stride..];
+        row += match rows - row {
+            1 => codes_of::<1>(a, a_stride, b, c, c_stride),
+            2 => codes_of::<2>(a, a_stride, b, c, c_stride),
+            3 => codes_of::<3>(a, a_stride, b, c, c_stride),
+            _ => codes_of::<4>(a, a_stride, b, c, c_stride),
+        };
+    }
+}
+
+/// The dot products of `R` rows of codes.
+#[inline]
+fn codes_of<const R: usize>(
+    a: &[i16],
+    a_stride: usize,
+    b: &[Pairs],
+    c: &mut [[i32; TILE]],
+    c_stride: usize,
+) -> usize {
+    // Of 32 registers four rows take 16.
+    // SAFETY: NEON is part of this architecture.
+    let mut sums = unsafe { [[vdupq_n_s32(0); 4]; R] };
+    for (k, pairs) in b.iter().enumerate() {
+        let from = pairs.0.as_flattened().as_ptr();
+        // SAFETY: these are sixteen pairs; the first of each come in one register, the others in another.
+        let eights = unsafe { [vld2q_s16(from), vld2q_s16(from.add(16))] };
+        for (row, sums) in sums.iter_mut().enumerate() {
+            let [first, second] = [0, 1].map(|i| a[row * a_stride + 2 * k + i]);
+            for (sums, int16x8x2_t(even, odd)) in sums.as_chunks_mut::<2>().0.iter_mut().zip(eights)
+            {
+                // SAFETY: NEON is part of this architecture.
+                unsafe {
+                    sums[0] = vmlal_n_s16(sums[0], vget_low_s16(even), first);
+                    sums[1] = vmlal_high_n_s16(sums[1], even, first);
+                    sums[0] = vmlal_n_s16(sums[0], vget_low_s16(odd), second);
+                    sums[1] = vmlal_high_n_s16(sums[1], odd, second);
+                }
+            }
         }
     }
-    crate::portable::to_half(rest, half_rest);
+    for (row, sums) in sums.iter().enumerate() {
+        let dots = c[row * c_stride].as_chunks_mut::<4>().0;
+        for (dots, sums) in dots.iter_mut().zip(sums) {
+            // SAFETY: these are four numbers.
+            unsafe { vst1q_s32(dots.as_mut_ptr(), *sums) };
+        }
+    }
+    R
 }

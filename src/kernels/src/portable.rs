@@ -1,9 +1,7 @@
 //! Products in plain Rust. They define the result: every other kernel gives the same bits.
 
-use half::f16;
-
 use crate::format::BLOCK;
-use crate::lanes::{Block, Lanes};
+use crate::lanes::{Block, Lanes, Pairs};
 use crate::matrix::{Packed, TILE, Tile};
 
 /// See [`crate::kernels::Kernels::product`].
@@ -95,48 +93,24 @@ pub fn panel_f32(
         let bytes = &b[at * 4..at * 4 + 4];
         f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
     };
-    panel(depth, a, a_stride, number, c, c_stride);
-}
-
-/// See [`crate::kernels::Kernels::panel_f16`].
-pub fn panel_f16(
-    depth: usize,
-    a: &[f32],
-    a_stride: usize,
-    b: &[u16],
-    c: &mut [f32],
-    c_stride: usize,
-) {
-    panel(
-        depth,
-        a,
-        a_stride,
-        |at| f16::from_bits(b[at]).to_f32(),
-        c,
-        c_stride,
-    );
-}
-
-fn panel(
-    depth: usize,
-    a: &[f32],
-    a_stride: usize,
-    b: impl Fn(usize) -> f32,
-    c: &mut [f32],
-    c_stride: usize,
-) {
     for (row, c) in c.chunks_mut(c_stride).enumerate() {
         for (lane, sum) in c[..16].iter_mut().enumerate() {
             for k in 0..depth {
-                *sum = a[row * a_stride + k].mul_add(b(k * 16 + lane), *sum);
+                *sum = a[row * a_stride + k].mul_add(number(k * 16 + lane), *sum);
             }
         }
     }
 }
 
-/// See [`crate::kernels::Kernels::to_half`].
-pub fn to_half(values: &[f32], halves: &mut [u16]) {
-    for (half, value) in halves.iter_mut().zip(values) {
-        *half = f16::from_f32(*value).to_bits();
+/// See [`crate::kernels::Kernels::panel_codes`].
+pub fn panel_codes(a: &[i16], a_stride: usize, b: &[Pairs], c: &mut [[i32; 16]], c_stride: usize) {
+    for (row, dots) in c.iter_mut().step_by(c_stride).enumerate() {
+        *dots = [0; 16];
+        let (a, _) = a[row * a_stride..].as_chunks::<2>();
+        for (a, b) in a.iter().zip(b) {
+            for (dot, b) in dots.iter_mut().zip(b.0) {
+                *dot += i32::from(a[0]) * i32::from(b[0]) + i32::from(a[1]) * i32::from(b[1]);
+            }
+        }
     }
 }

@@ -42,6 +42,7 @@ struct Local {
     attention: Scratch,
     head: Vec<f32>,
     key: Vec<f32>,
+    codes: Vec<i16>,
 }
 
 /// What computes.
@@ -143,6 +144,7 @@ impl Engine {
             attention: Scratch::new(rows, sizes.head_dim),
             head: vec![0.0; sizes.head_dim],
             key: vec![0.0; sizes.head_dim],
+            codes: vec![0; sizes.head_dim],
         });
         Self {
             locals: locals.collect(),
@@ -372,11 +374,7 @@ impl Engine {
                         let (key, value) = (&mut local.key, &mut local.head);
                         keys.turned(&kernels, (token, start + token), head, turns, key);
                         values.head(&kernels, token, head, value);
-                        cache.write(start + token, key, value, |numbers| {
-                            let mut halves = [0; TILE];
-                            (kernels.to_half)(numbers, &mut halves);
-                            halves
-                        });
+                        cache.write(start + token, key, value, &mut local.codes, kernels.encode);
                     }
                 }
             });

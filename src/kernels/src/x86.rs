@@ -19,8 +19,8 @@ macro_rules! detected {
     };
 }
 
-/// `panels_f32` and `panels_f16`, with at most `$most` rows at a time: as many as there are registers
-/// for, and as the latency of a fused multiply-add wants.
+/// `panels_f32`, with at most `$most` rows at a time: as many as there are registers for, and as the
+/// latency of a fused multiply-add wants.
 macro_rules! panels {
     ($features:literal, $($fewer:literal)|*, $most:literal) => {
         #[target_feature(enable = $features)]
@@ -32,54 +32,11 @@ macro_rules! panels {
             c: &mut [f32],
             c_stride: usize,
         ) {
-            assert!(b.len() >= depth * TILE * 4);
-            let b = b.as_ptr();
-            let row = |k: usize| -> [Floats; TILE / ROWS] {
-                let mut numbers = [zeros(); TILE / ROWS];
-                for (part, numbers) in numbers.iter_mut().enumerate() {
-                    // SAFETY: `k` is below `depth`.
-                    *numbers = unsafe { load_floats(b.add((k * TILE + part * ROWS) * 4).cast()) };
-                }
-                numbers
-            };
-            panels(depth, a, a_stride, row, c, c_stride);
-        }
-
-        #[target_feature(enable = $features)]
-        fn panels_f16(
-            depth: usize,
-            a: &[f32],
-            a_stride: usize,
-            b: &[u16],
-            c: &mut [f32],
-            c_stride: usize,
-        ) {
-            assert!(b.len() >= depth * TILE);
-            let b = b.as_ptr().cast::<u8>();
-            let row = |k: usize| -> [Floats; TILE / ROWS] {
-                let mut numbers = [zeros(); TILE / ROWS];
-                for (part, numbers) in numbers.iter_mut().enumerate() {
-                    // SAFETY: `k` is below `depth`.
-                    *numbers = unsafe { scales(b.add((k * TILE + part * ROWS) * 2)) };
-                }
-                numbers
-            };
-            panels(depth, a, a_stride, row, c, c_stride);
-        }
-
-        #[inline]
-        #[target_feature(enable = $features)]
-        fn panels(
-            depth: usize,
-            a: &[f32],
-            a_stride: usize,
-            b: impl Fn(usize) -> [Floats; TILE / ROWS] + Copy,
-            c: &mut [f32],
-            c_stride: usize,
-        ) {
             let rows = c.len().div_ceil(c_stride);
+            assert!(b.len() >= depth * TILE * 4);
             assert!(rows == 0 || depth == 0 || a.len() >= (rows - 1) * a_stride + depth);
             assert!(rows == 0 || c.len() >= (rows - 1) * c_stride + TILE);
+            let b = b.as_ptr();
             let mut row = 0;
             while row < rows {
                 let a = a[row * a_stride..].as_ptr();
@@ -95,14 +52,14 @@ macro_rules! panels {
         }
 
         /// # Safety
-        /// `R` rows must be there, `depth` numbers wide in `a` and 16 in `c`.
+        /// `R` rows must be there, `depth` numbers wide in `a` and 16 in `c`, and `depth` of 16 in `b`.
         #[inline]
         #[target_feature(enable = $features)]
         unsafe fn rows_of<const R: usize>(
             depth: usize,
             a: *const f32,
             a_stride: usize,
-            b: impl Fn(usize) -> [Floats; TILE / ROWS],
+            b: *const u8,
             c: *mut f32,
             c_stride: usize,
         ) -> usize {
@@ -114,7 +71,11 @@ macro_rules! panels {
                 }
             }
             for k in 0..depth {
-                let numbers = b(k);
+                let mut numbers = [zeros(); TILE / ROWS];
+                for (part, numbers) in numbers.iter_mut().enumerate() {
+                    // SAFETY: the caller promises the rows.
+                    *numbers = unsafe { load_floats(b.add((k * TILE + part * ROWS) * 4).cast()) };
+                }
                 for (row, sums) in sums.iter_mut().enumerate() {
                     // SAFETY: the caller promises the rows.
                     let a = every_float(unsafe { *a.add(row * a_stride + k) });
@@ -127,6 +88,95 @@ macro_rules! panels {
                 for (part, sum) in sums.iter().enumerate() {
                     // SAFETY: the caller promises the rows.
                     unsafe { store_floats(c.add(row * c_stride + part * ROWS), *sum) };
+                }
+            }
+            R
+        }
+    };
+}
+
+/// `panels_codes`, with at most `$most` rows at a time: as many as there are registers for.
+macro_rules! panels_of_codes {
+    ($features:literal, $($fewer:literal)|*, $most:literal) => {
+        #[target_feature(enable = $features)]
+        fn panels_codes(
+            a: &[i16],
+            a_stride: usize,
+            b: &[Pairs],
+            c: &mut [[i32; TILE]],
+            c_stride: usize,
+        ) {
+            let rows = c.len().div_ceil(c_stride);
+            assert!(rows == 0 || a.len() >= (rows - 1) * a_stride + 2 * b.len());
+            assert!(rows == 0 || c.len() > (rows - 1) * c_stride);
+            // Distances that the compiler knows take no instruction.
+            match a_stride {
+                64 => rows_of_codes::<64>(a, a_stride, b, c, c_stride),
+                128 => rows_of_codes::<128>(a, a_stride, b, c, c_stride),
+                _ => rows_of_codes::<0>(a, a_stride, b, c, c_stride),
+            }
+        }
+
+        /// `STRIDE` is that of `a`, or 0 where it is not known.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn rows_of_codes<const STRIDE: usize>(
+            a: &[i16],
+            a_stride: usize,
+            b: &[Pairs],
+            c: &mut [[i32; TILE]],
+            c_stride: usize,
+        ) {
+            let rows = c.len().div_ceil(c_stride);
+            let mut row = 0;
+            while row < rows {
+                let a = a[row * a_stride..].as_ptr();
+                let c = c[row * c_stride..].as_mut_ptr();
+                // SAFETY: checked above for all rows.
+                row += unsafe {
+                    match rows - row {
+                        $($fewer => codes_of::<$fewer, STRIDE>(a, a_stride, b, c, c_stride),)*
+                        _ => codes_of::<$most, STRIDE>(a, a_stride, b, c, c_stride),
+                    }
+                };
+            }
+        }
+
+        /// # Safety
+        /// `R` rows must be there, `2 * b.len()` codes wide in `a`.
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn codes_of<const R: usize, const STRIDE: usize>(
+            a: *const i16,
+            a_stride: usize,
+            b: &[Pairs],
+            c: *mut [i32; TILE],
+            c_stride: usize,
+        ) -> usize {
+            let a_stride = if STRIDE > 0 { STRIDE } else { a_stride };
+            let mut sums = [[every_integer(0); TILE / ROWS]; R];
+            for (k, b) in b.iter().enumerate() {
+                let mut pairs = [every_integer(0); TILE / ROWS];
+                for (part, pairs) in pairs.iter_mut().enumerate() {
+                    // SAFETY: these are sixteen pairs.
+                    *pairs = unsafe { load(b.0.as_ptr().add(part * ROWS).cast()) };
+                }
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    // SAFETY: the caller promises the rows; a pair needs no alignment to be read.
+                    let a = unsafe { a.add(row * a_stride + 2 * k).cast::<i32>().read_unaligned() };
+                    let a = every_integer(a);
+                    for (sum, pairs) in sums.iter_mut().zip(pairs) {
+                        *sum = add_pairs(*sum, pairs, a);
+                    }
+                }
+            }
+            for (row, sums) in sums.iter().enumerate() {
+                for (part, sum) in sums.iter().enumerate() {
+                    // SAFETY: the caller promises the rows.
+                    unsafe {
+                        let to = c.add(row * c_stride).cast::<i32>().add(part * ROWS);
+                        store_integers(to.cast(), *sum);
+                    }
                 }
             }
             R
@@ -353,4 +403,4 @@ macro_rules! products_of_vnni {
     };
 }
 
-pub(crate) use {detected, panels, products_of_vnni};
+pub(crate) use {detected, panels, panels_of_codes, products_of_vnni};

@@ -4,7 +4,7 @@
 use super::{CODES, Random, packed, values};
 use crate::format::{BLOCK, Stored};
 use crate::kernels::Kernels;
-use crate::lanes::{Block, Lanes, exponential, quantize};
+use crate::lanes::{Block, Lanes, Pairs, exponential, most_of, quantize};
 use crate::matrix::TILE;
 
 #[test]
@@ -132,7 +132,8 @@ fn all_kernels_give_the_same_bits() {
         for _ in 0..60 {
             let stored = CODES[random.below(4)];
             let columns = (1 + random.below(4)) * 256;
-            let tokens = 1 + random.below(19);
+            // More than are done together, too.
+            let tokens = 1 + [random.below(19), random.below(70)][random.below(2)];
             let scale = [0.01, 1e-7, 60_000.0, 200_000.0][random.below(4)];
             let matrix = random.matrix(stored, TILE, columns, scale);
             let size = [1.0, 1e-35, 1e20][random.below(3)];
@@ -163,16 +164,93 @@ fn all_kernels_give_the_same_bits_of_panels() {
             let (a_stride, c_stride) = (depth + random.below(3), TILE + random.below(9));
             let a = random.numbers(rows * a_stride, 1.0);
             let numbers = random.numbers(depth * TILE, 2.0);
-            let mut halves = vec![0; numbers.len()];
-            (portable.to_half)(&numbers, &mut halves);
             let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
             let mut ours = random.numbers((rows - 1) * c_stride + TILE, 1.0);
             let mut theirs = ours.clone();
             for (kernels, c) in [(&kernels, &mut ours), (&portable, &mut theirs)] {
                 (kernels.panel_f32)(depth, &a, a_stride, &bytes, c, c_stride);
-                (kernels.panel_f16)(depth, &a, a_stride, &halves, c, c_stride);
             }
             assert_eq!(ours, theirs, "{}, {rows} rows", kernels.name);
+        }
+    }
+}
+
+/// The same with codes: at distances that are written into the kernels and at others, with the largest codes
+/// that fit.
+#[test]
+fn all_kernels_give_the_same_dot_products_of_codes() {
+    let mut random = Random(7);
+    let portable = Kernels::portable();
+    for kernels in Kernels::present() {
+        for rows in 1..=20 {
+            let depth = [1 + random.below(40), 32, 64][rows % 3];
+            let (a_stride, c_stride) = (2 * depth + rows % 2, 1 + random.below(3));
+            let most = most_of(2 * depth) as i16;
+            let mut code = || match random.below(4) {
+                0 => most,
+                1 => -most,
+                _ => (random.below(2 * most as usize) as i32 - i32::from(most)) as i16,
+            };
+            let a: Vec<i16> = (0..rows * a_stride).map(|_| code()).collect();
+            let b: Vec<Pairs> = (0..depth)
+                .map(|_| Pairs(std::array::from_fn(|_| [code(), code()])))
+                .collect();
+            let mut ours = vec![[7; 16]; (rows - 1) * c_stride + 1];
+            let mut theirs = ours.clone();
+            (kernels.panel_codes)(&a, a_stride, &b, &mut ours, c_stride);
+            (portable.panel_codes)(&a, a_stride, &b, &mut theirs, c_stride);
+            assert_eq!(ours, theirs, "{}, {rows} rows", kernels.name);
+        }
+    }
+}
+
+/// All codes at their largest, and of one sign: the sum is the largest there can be.
+#[test]
+fn no_sum_of_codes_overflows() {
+    for dims in [16, 24, 64, 80, 128, 256] {
+        let most = most_of(dims) as i16;
+        let a = vec![most; dims];
+        let b = vec![Pairs([[-most; 2]; 16]); dims / 2];
+        let exact = -i64::from(most) * i64::from(most) * dims as i64;
+        for kernels in Kernels::present() {
+            let mut dots = [[0; 16]];
+            (kernels.panel_codes)(&a, dims, &b, &mut dots, 1);
+            assert!(dots[0].iter().all(|dot| i64::from(*dot) == exact));
+        }
+        let next = i64::from(most) + 1;
+        assert!(
+            next * next * dims as i64 > i64::from(i32::MAX),
+            "{dims}: more would fit"
+        );
+    }
+}
+
+/// What is not finite is not finite afterwards, and the smallest numbers become nothing.
+#[test]
+fn codes_of_16_bits_are_the_nearest() {
+    let mut random = Random(8);
+    for kernels in Kernels::present() {
+        for size in [1e-35, 1e-20, 1.0, 3e38] {
+            for count in [1, 16, 31, 128] {
+                let numbers = random.numbers(count, size);
+                let mut codes = vec![9; count];
+                let scale = (kernels.encode)(&numbers, 4095.0, &mut codes);
+                for (number, code) in numbers.iter().zip(&codes) {
+                    let off = (f64::from(*number) - f64::from(*code) * f64::from(scale)).abs();
+                    assert!(off <= f64::from(scale) * 0.501 || size < 1e-30);
+                    assert!(code.abs() <= 4095);
+                }
+                if size < 1e-30 {
+                    assert!(scale == 0.0 && codes.iter().all(|code| *code == 0));
+                }
+            }
+        }
+        for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut numbers = random.numbers(40, 1.0);
+            numbers[33] = odd;
+            let mut codes = [9; 40];
+            let scale = (kernels.encode)(&numbers, 4095.0, &mut codes);
+            assert!(!scale.is_finite() && codes == [0; 40], "{odd}: {scale}");
         }
     }
 }
