@@ -128,15 +128,16 @@ impl Scratch {
     fn add_codes(&mut self, kernels: &Kernels, span: &Span, pairs: &[Pairs], scales: &Scales) {
         let depth = span.head_dim.div_ceil(2);
         let (keys, values) = pairs.split_at(PAGE / 16 * depth);
-        let groups = span.seen.div_ceil(16);
+        let groups = PAGE / 16;
         let dots = &mut self.dots[..span.rows * groups];
-        for (group, keys) in keys.chunks_exact(depth).take(groups).enumerate() {
+        let seen = keys.chunks_exact(depth).take(span.seen.div_ceil(16));
+        for (group, keys) in seen.enumerate() {
             let to = &mut dots[group..=(span.rows - 1) * groups + group];
             (kernels.panel_codes)(&self.codes, 2 * depth, keys, to, groups);
         }
         let most = most_of(PAGE);
         let rows = self.rows[..span.rows].iter_mut().enumerate();
-        let dots = dots.chunks_exact(groups);
+        let dots = dots.as_chunks().0;
         for (((number, row), dots), weights) in rows.zip(dots).zip(&mut self.weights) {
             let visible = span.visible(number);
             (kernels.weigh)(dots, visible, scales, most, row, weights);

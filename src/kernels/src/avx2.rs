@@ -65,7 +65,7 @@ detected! { "avx2,fma,f16c":
     panel_f32 => panels_f32, (depth: usize, a: &[f32], a_stride: usize, b: &[u8], c: &mut [f32], c_stride: usize);
     panel_codes => panels_codes, (a: &[i16], a_stride: usize, b: &[Pairs], c: &mut [[i32; TILE]], c_stride: usize);
     encode => lanes::encode, (values: &[f32], most: f32, codes: &mut [i16]) -> f32;
-    weigh => lanes::weigh, (dots: &[[i32; 16]], visible: usize, scales: &[[f32; PAGE]; 2], most: f32, row: &mut Row, weights: &mut [i16; PAGE]);
+    weigh => lanes::weigh, (dots: &[[i32; 16]; PAGE / 16], visible: usize, scales: &[[f32; PAGE]; 2], most: f32, row: &mut Row, weights: &mut [i16; PAGE]);
     add_weighted => lanes::add_weighted, (sums: &mut [f32], dots: &[[i32; 16]], row: &Row);
     quantize => rounded, (values: &[f32; BLOCK]) -> Block;
     add_squares => lanes::add_squares, (sums: &mut [f32; 16], values: &[f32; 16]);

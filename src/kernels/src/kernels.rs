@@ -13,7 +13,7 @@ type PanelOfCodes =
     fn(a: &[i16], a_stride: usize, b: &[Pairs], c: &mut [[i32; 16]], c_stride: usize);
 /// See [`Kernels::weigh`].
 type Weigh = fn(
-    dots: &[[i32; 16]],
+    dots: &[[i32; 16]; PAGE / 16],
     visible: usize,
     scales: &[[f32; PAGE]; 2],
     most: f32,
@@ -221,7 +221,8 @@ impl Kernels {
                 let to = &mut dots[group..=(rows - 1) * 4 + group];
                 (kernels.panel_codes)(&query, dims, keys, to, 4);
             }
-            for (number, (row, dots)) in state.iter_mut().zip(dots.chunks_exact(4)).enumerate() {
+            let pages = dots.as_chunks().0;
+            for (number, (row, dots)) in state.iter_mut().zip(pages).enumerate() {
                 let most = lanes::most_of(PAGE);
                 (kernels.weigh)(dots, 50 + number, &scales, most, row, &mut weights);
                 (kernels.add_weighted)(&mut sums[number], &dots[..1], row);

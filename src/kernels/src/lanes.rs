@@ -254,21 +254,10 @@ impl Running {
 /// powers of e over the largest so far. Returns what all earlier ones have to be multiplied by.
 #[inline(always)]
 pub fn soften(scores: &mut [f32], running: &mut Running) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; 16];
+    let orders = scores.iter().map(|score| order(score.to_bits()));
+    let largest = orders.fold(order(running.largest.to_bits()), i32::max);
+    let largest = f32::from_bits(order(largest.cast_unsigned()).cast_unsigned());
     let (pieces, _) = scores.as_chunks_mut::<16>();
-    for piece in &*pieces {
-        for (lane, score) in lanes.iter_mut().zip(piece) {
-            *lane = larger(*lane, *score);
-        }
-    }
-    let mut count = lanes.len();
-    while count > 1 {
-        count /= 2;
-        for i in 0..count {
-            lanes[i] = larger(lanes[i], lanes[i + count]);
-        }
-    }
-    let largest = larger(running.largest, lanes[0]);
     let earlier = if largest > running.largest {
         exponential(running.largest - largest)
     } else {
@@ -286,10 +275,12 @@ pub fn soften(scores: &mut [f32], running: &mut Running) -> f32 {
     earlier
 }
 
-/// The larger of two numbers, the first where one is none.
+/// A number's bits as an integer in the order of the numbers, and back. What is not a number comes first or
+/// last by its sign.
 #[inline(always)]
-fn larger(a: f32, b: f32) -> f32 {
-    if b > a { b } else { a }
+fn order(bits: u32) -> i32 {
+    let bits = bits.cast_signed();
+    bits ^ ((bits >> 31).cast_unsigned() >> 1).cast_signed()
 }
 
 /// Multiplies numbers by a factor.
@@ -328,7 +319,7 @@ impl Row {
 /// worth.
 #[inline(always)]
 pub fn weigh(
-    dots: &[[i32; 16]],
+    dots: &[[i32; 16]; PAGE / 16],
     visible: usize,
     scales: &[[f32; PAGE]; 2],
     most: f32,
@@ -336,20 +327,21 @@ pub fn weigh(
     weights: &mut [i16; PAGE],
 ) {
     let mut numbers = [0.0; PAGE];
-    let (keys, values) = (&scales[0], &scales[1]);
-    let numbers = &mut numbers[..dots.len() * 16];
+    let [keys, values] = scales;
     for ((number, dot), key) in numbers.iter_mut().zip(dots.as_flattened()).zip(keys) {
         *number = *dot as f32 * (row.query * key);
     }
-    let visible = visible.min(numbers.len());
-    numbers[visible..].fill(f32::NEG_INFINITY);
-    row.earlier = soften(numbers, &mut row.running);
+    if visible < PAGE {
+        numbers[visible..].fill(f32::NEG_INFINITY);
+    }
+    row.earlier = soften(&mut numbers, &mut row.running);
     for (number, value) in numbers.iter_mut().zip(values) {
         *number *= value;
     }
-    numbers[visible..].fill(0.0);
-    row.weight = encode(numbers, most, weights);
-    weights[dots.len() * 16..].fill(0);
+    if visible < PAGE {
+        numbers[visible..].fill(0.0);
+    }
+    row.weight = encode(&numbers, most, weights);
 }
 
 /// Brings a row's sums, over so many dimensions, up to date by the dot products of its weights and the

@@ -7,7 +7,7 @@
 //!
 //! Each kernel exists in plain Rust, which defines its result, and for instruction sets, which give the
 //! same bits; [`kernels::Kernels::best`] chooses what proves that on the machine it runs on. All that is
-//! unsafe is in `pool`, one file for each instruction set, and `x86` with what several of them share.
+//! unsafe is in `pool`, the files of the instruction sets, and `x86` with what several of them share.
 
 mod aligned;
 mod attention;

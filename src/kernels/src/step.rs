@@ -204,6 +204,10 @@ impl Engine {
                     let (head, within) = (column / width, column % width);
                     let from =
                         &attended[(head * padded + token) * width + within..][..width - within];
+                    if let (0, Some(block)) = (done, from.first_chunk()) {
+                        *values = *block;
+                        return;
+                    }
                     let part = from.len().min(BLOCK - done);
                     values[done..done + part].copy_from_slice(&from[..part]);
                     done += part;
