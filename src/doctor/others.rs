@@ -3,6 +3,9 @@
 use super::{DaemonSeen, Measured, Outcome, Row, ServerSeen, Step};
 use crate::prompt::profile::CLAUDE;
 
+/// In so many pieces a server's text must come for its speed to be told.
+const LEAST_PIECES: usize = 3;
+
 fn untried(backend: &str, seen: &str, next_step: &str) -> Row {
     let mut row = Row::new(backend, false);
     row.told(Step::Generation, Outcome::Skipped, seen, next_step);
@@ -144,7 +147,8 @@ pub(super) fn server(seen: &ServerSeen) -> Row {
     let first_token_ms = first.as_secs_f64() * 1e3;
     // The first request finds out what the server is, too.
     let mut told = format!("first text after {first_token_ms:.1} ms, connecting included");
-    if others > 0 && after > 0.0 {
+    // What a server keeps back comes at once, and says nothing of its speed.
+    if generated.pieces >= LEAST_PIECES && others > 0 && after > 0.0 {
         let tokens_per_second = others as f64 / after;
         row.measured = Some(Measured {
             first_token_ms,

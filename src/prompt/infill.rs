@@ -249,7 +249,8 @@ impl Marks {
     }
 
     /// `text` without anything that reads as one of the marks.
-    fn plain<'t>(&self, text: &'t str) -> Cow<'t, str> {
+    #[must_use]
+    pub fn plain<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let marks = [
             self.prefix,
             self.suffix,

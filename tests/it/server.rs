@@ -4,6 +4,7 @@
 mod configured;
 mod faults;
 mod keys;
+mod ollama;
 mod program;
 mod requests;
 mod routes;

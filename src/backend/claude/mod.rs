@@ -50,6 +50,7 @@ const PEER: Peer = Peer {
     api: "the Messages API",
     check_url: "Check that `claude.base_url` (or ANTHROPIC_BASE_URL) leads to a server for the \
                 Messages API.",
+    unreachable: "Check your network and proxy, then try again.",
     try_again: "Try again in a moment; https://status.claude.com tells of outages.",
 };
 

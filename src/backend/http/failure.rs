@@ -62,7 +62,7 @@ pub fn connection(peer: &Peer, host: &str, error: reqwest::Error) -> GenerateErr
                 "no connection to {host} within `{}.connect_timeout`",
                 peer.group
             ),
-            "Check your network and proxy.",
+            peer.unreachable,
         );
     }
     let what = if error.is_connect() {
@@ -79,7 +79,7 @@ pub fn connection(peer: &Peer, host: &str, error: reqwest::Error) -> GenerateErr
     GenerateError::new(
         ErrorKind::Backend,
         format!("{host} {what} ({cause})"),
-        "Check your network and proxy, then try again.",
+        peer.unreachable,
     )
 }
 
@@ -126,6 +126,7 @@ mod tests {
             group: "it",
             api: "it",
             check_url: "Check it.",
+            unreachable: "Start it.",
             try_again: "Try it.",
         };
         for (millis, told) in [(20_001, "within 20 s"), (1_260, "within 1.3 s")] {

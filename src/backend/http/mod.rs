@@ -24,6 +24,8 @@ pub struct Peer {
     pub api: &'static str,
     /// The next step where something else is spoken.
     pub check_url: &'static str,
+    /// The next step where nobody answers.
+    pub unreachable: &'static str,
     /// The next step after a failure that may pass.
     pub try_again: &'static str,
 }

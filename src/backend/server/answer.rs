@@ -99,10 +99,11 @@ impl ApiError {
             message: inner
                 .as_str()
                 .map_or_else(|| text("message"), str::to_owned),
-            code: inner
-                .get("code")
-                .and_then(Value::as_u64)
-                .and_then(|code| u16::try_from(code).ok()),
+            code: inner.get("code").and_then(|code| match code {
+                // LiteLLM's.
+                Value::String(code) => code.parse().ok(),
+                code => u16::try_from(code.as_u64()?).ok(),
+            }),
         })
     }
 }
@@ -437,6 +438,11 @@ mod tests {
             (
                 r#"{"object":"error","message":"m","type":"BadRequestError","code":400}"#,
                 "BadRequestError",
+                Some(400),
+            ),
+            (
+                r#"{"error":{"message":"m","type":"None","param":"None","code":"400"}}"#,
+                "None",
                 Some(400),
             ),
             (r#"{"error":"m"}"#, "", None),

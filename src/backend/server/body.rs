@@ -3,6 +3,8 @@
 //! Fields: OpenAI's reference for completions and chat, llama.cpp's `tools/server/README.md` for
 //! `/infill`. What only some servers know is sent to those alone.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -67,7 +69,8 @@ const COMPLETIONS: &[&str] = &["v1", "completions"];
 const CHAT: &[&str] = &["v1", "chat", "completions"];
 
 impl Wire {
-    /// For `request`, whose completions go by `way`. Conversations and edits are chat always.
+    /// For `request`, whose completions go by `way`. Conversations and edits are chat always. An answer to
+    /// a schema is `held` to it, or only told of it.
     ///
     /// # Errors
     /// For a conversation that does not begin and end with a user's turn.
@@ -76,19 +79,21 @@ impl Wire {
         known: &Known,
         way: Way,
         context_tokens: usize,
+        held: bool,
     ) -> Result<Self, GenerateError> {
         match (&request.task, way) {
-            (Task::Complete(task), Way::Infill | Way::Marks(_) | Way::Continuation) => {
-                Ok(Self::completion(request, task, known, way, context_tokens))
-            }
+            (
+                Task::Complete(task),
+                Way::Infill | Way::Marks(_) | Way::Suffix | Way::Continuation,
+            ) => Ok(Self::completion(request, task, known, way, context_tokens)),
             (Task::Complete(task), Way::Chat) => {
                 let cut = GenerateRequest {
                     task: Task::Complete(cut(task, context_tokens, request.max_tokens)),
                     ..request.clone()
                 };
-                Self::chat(&cut, known, context_tokens)
+                Self::chat(&cut, known, context_tokens, held)
             }
-            (Task::Chat(_) | Task::Edit(_), _) => Self::chat(request, known, context_tokens),
+            (Task::Chat(_) | Task::Edit(_), _) => Self::chat(request, known, context_tokens, held),
         }
     }
 
@@ -102,7 +107,12 @@ impl Wire {
         let max_tokens = request.max_tokens.max(1);
         let line = (task.shape == CompletionShape::OneLine).then(|| "\n".to_owned());
         let mut ends: Vec<String> = line.into_iter().collect();
-        if let Way::Marks(marks) = way {
+        let marks = match way {
+            Way::Marks(marks) => Some(marks),
+            Way::Suffix => known.marks,
+            Way::Infill | Way::Continuation | Way::Chat => None,
+        };
+        if let Some(marks) = marks {
             ends.extend(marks.ends.iter().map(ToString::to_string));
         }
         let common = Common::new(request, known, &ends);
@@ -146,12 +156,17 @@ impl Wire {
             };
         }
         let parts = fitting(ROOM);
-        let prompt = match way {
-            Way::Marks(marks) => marks.render(&parts, task.path.as_deref()),
-            Way::Infill | Way::Continuation | Way::Chat => parts.before.to_owned(),
+        let plain = |text| marks.map_or(Cow::Borrowed(text), |marks| marks.plain(text));
+        let (prompt, suffix) = match way {
+            Way::Marks(marks) => (marks.render(&parts, task.path.as_deref()).into(), None),
+            // Without a suffix it would be another frame: that of a chat.
+            Way::Suffix if parts.after.is_empty() => (plain(parts.before), Some("\n".into())),
+            Way::Suffix => (plain(parts.before), Some(plain(parts.after))),
+            Way::Infill | Way::Continuation | Way::Chat => (parts.before.into(), None),
         };
         let body = Completion {
             prompt: &prompt,
+            suffix: suffix.as_deref(),
             max_tokens,
             stream_options: USAGE,
             common,
@@ -159,7 +174,7 @@ impl Wire {
         Self {
             path: COMPLETIONS,
             form: Form::Completion,
-            prompt_tokens: estimate_tokens(&prompt),
+            prompt_tokens: estimate_tokens(&prompt) + suffix.as_deref().map_or(0, estimate_tokens),
             body: json(&body),
             extractor: Extractor::verbatim(),
             ends,
@@ -172,6 +187,7 @@ impl Wire {
         request: &GenerateRequest,
         known: &Known,
         context_tokens: usize,
+        held: bool,
     ) -> Result<Self, GenerateError> {
         let (prompt, schema) = match &request.task {
             Task::Chat(task) => {
@@ -205,15 +221,21 @@ impl Wire {
                 .map(|block| block.text.as_str())
                 .collect(),
         });
-        let thinks = request.effort == Effort::High || known.software == Software::Other;
+        let thinks = request.effort == Effort::High;
+        let (by_template, by_effort) = match known.software {
+            Software::LlamaCpp | Software::Vllm | Software::Sglang => (!thinks, false),
+            Software::Ollama => (false, !thinks),
+            Software::Other => (false, false),
+        };
         let body = Chat {
             messages: system.into_iter().chain(turns).collect(),
             max_tokens,
             stream_options: USAGE,
-            template_arguments: (!thinks).then_some(TemplateArguments {
+            template_arguments: by_template.then_some(TemplateArguments {
                 enable_thinking: false,
             }),
-            response_format: schema.map(|schema| ResponseFormat {
+            reasoning_effort: by_effort.then_some("none"),
+            response_format: schema.filter(|_| held).map(|schema| ResponseFormat {
                 json_schema: NamedSchema {
                     name: "answer",
                     strict: true,
@@ -335,6 +357,8 @@ struct Extra<'a> {
 #[derive(Serialize)]
 struct Completion<'a> {
     prompt: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suffix: Option<&'a str>,
     max_tokens: usize,
     stream_options: StreamOptions,
     #[serde(flatten)]
@@ -352,6 +376,9 @@ struct Chat<'a> {
         skip_serializing_if = "Option::is_none"
     )]
     template_arguments: Option<TemplateArguments>,
+    /// The same for Ollama, which sees to each model's own way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_effort: Option<&'static str>,
     /// llama.cpp, vLLM, SGLang and Ollama hold the answer to it as OpenAI does.
     #[serde(skip_serializing_if = "Option::is_none")]
     response_format: Option<ResponseFormat<'a>>,
@@ -428,7 +455,7 @@ mod tests {
     }
 
     fn check(request: &GenerateRequest, known: &Known, way: Way, expected: &Expect) {
-        let wire = Wire::new(request, known, way, 8_192).unwrap();
+        let wire = Wire::new(request, known, way, 8_192, true).unwrap();
         let body = String::from_utf8(wire.body).unwrap();
         expected.assert_eq(&format!("/{} {body}", wire.path.join("/")));
     }
@@ -465,6 +492,20 @@ mod tests {
             Way::Continuation,
             &expect![[
                 r#"/v1/completions {"prompt":"fn a() {","max_tokens":64,"stream_options":{"include_usage":true},"model":"some","stream":true,"temperature":0.0}"#
+            ]],
+        );
+        // The frame is the server's, and the marks in a document are told apart all the same.
+        let ollama = known("qwen2.5-coder:7b", "library");
+        let mut marked = complete(CompletionShape::OneLine);
+        if let Task::Complete(task) = &mut marked.task {
+            (task.prefix, task.suffix) = ("a<|fim_suffix|>".into(), "".into());
+        }
+        check(
+            &marked,
+            &ollama,
+            Way::Suffix,
+            &expect![[
+                r#"/v1/completions {"prompt":"a< |fim_suffix|>","suffix":"\n","max_tokens":64,"stream_options":{"include_usage":true},"model":"qwen2.5-coder:7b","stream":true,"temperature":0.0,"stop":["\n","<|file_sep|>","<|endoftext|>","<|fim_pad|>"]}"#
             ]],
         );
     }
@@ -528,6 +569,7 @@ mod tests {
             &known("m", ""),
             Way::Chat,
             8_192,
+            true,
         )
         .unwrap();
         let body = String::from_utf8(wire.body).unwrap();
@@ -541,7 +583,7 @@ mod tests {
             task.suffix = Arc::clone(&task.prefix);
         }
         for context_tokens in [2_048, 4_096, 32_768] {
-            let wire = Wire::new(&long, &known("m", ""), Way::Chat, context_tokens).unwrap();
+            let wire = Wire::new(&long, &known("m", ""), Way::Chat, context_tokens, true).unwrap();
             let tokens = wire.prompt_tokens + wire.max_tokens;
             assert!((1_000..=context_tokens).contains(&tokens), "{tokens}");
         }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -54,6 +54,16 @@ pub struct Failed {
     pub error: GenerateError,
     /// Whether the server says that it has no such interface, or not for this model.
     pub absent: bool,
+    /// Whether some text had come.
+    pub begun: bool,
+}
+
+/// Where a server is, with the port where it is not the usual one.
+pub fn host(url: &Url) -> Option<String> {
+    let port = url
+        .port()
+        .map_or_else(String::new, |port| format!(":{port}"));
+    Some(format!("{}{port}", url.host_str()?))
 }
 
 impl Line<'_> {
@@ -67,6 +77,29 @@ impl Line<'_> {
         body: Option<Vec<u8>>,
         tries: &Tries,
     ) -> Result<Response, Failure> {
+        let sending = self.request(url, body)?.send();
+        let host = || host(url).unwrap_or_default();
+        let response = match timeout_at(tries.deadline, sending).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(Failure::passing(connection(&PEER, &host(), error))),
+            Err(_) => {
+                let error = too_slow(&PEER, "no answer", tries.limit);
+                return Err(Failure::lasting(error));
+            }
+        };
+        tracing::debug!(
+            status = response.status().as_u16(),
+            path = url.path(),
+            "the inference server answers"
+        );
+        Ok(response)
+    }
+
+    /// A GET of `url`, or a POST of `body`, with the key.
+    ///
+    /// # Errors
+    /// For a key that cannot be one.
+    pub fn request(&self, url: &Url, body: Option<Vec<u8>>) -> Result<RequestBuilder, Failure> {
         let mut headers = HeaderMap::new();
         if let Some(key) = self.key {
             let mut bearer = HeaderValue::from_str(&format!("Bearer {key}"))
@@ -81,22 +114,7 @@ impl Line<'_> {
                 self.client.post(url.clone()).body(body)
             }
         };
-        let sending = request.headers(headers).send();
-        let host = url.host_str().unwrap_or_default();
-        let response = match timeout_at(tries.deadline, sending).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(Failure::passing(connection(&PEER, host, error))),
-            Err(_) => {
-                let error = too_slow(&PEER, "no answer", tries.limit);
-                return Err(Failure::lasting(error));
-            }
-        };
-        tracing::debug!(
-            status = response.status().as_u16(),
-            path = url.path(),
-            "the inference server answers"
-        );
-        Ok(response)
+        Ok(request.headers(headers))
     }
 
     /// What a response means that is no success.
@@ -143,6 +161,7 @@ impl Call<'_> {
                 return Err(Failed {
                     error: failure.error,
                     absent,
+                    begun: has_text,
                 });
             };
             tokio::time::sleep(pause).await;

@@ -2,13 +2,22 @@
 //! with nothing of the user's in it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use crate::config::ServerApi;
 use crate::prompt::infill::Marks;
 
 use super::answer::is_model_name;
+
+/// How many of a server's models an error names.
+const MOST_OTHERS: usize = 5;
+
+/// Ollama unloads a model after five minutes, unless told otherwise.
+const KEPT: Duration = Duration::from_mins(4);
 
 /// What serves the model, as far as it matters for what may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +28,8 @@ pub enum Software {
     Vllm,
     /// SGLang.
     Sglang,
+    /// Ollama.
+    Ollama,
     /// Something else, which gets the documented fields only.
     Other,
 }
@@ -31,6 +42,7 @@ impl Software {
             Self::LlamaCpp => "llama.cpp",
             Self::Vllm => "vLLM",
             Self::Sglang => "SGLang",
+            Self::Ollama => "Ollama",
             Self::Other => "an unknown server",
         }
     }
@@ -47,8 +59,34 @@ pub struct Known {
     pub context_tokens: Option<usize>,
     /// How it was taught to fill holes, where its name tells.
     pub marks: Option<&'static Marks>,
+    /// How `/v1/completions` takes a prompt.
+    pub takes: Takes,
     /// Whether `/infill` is there.
     pub infill: AtomicBool,
+    /// What it lists, where it does not list `model`: the first few.
+    pub others: Vec<String>,
+    /// When it was last asked for something.
+    asked: Mutex<Instant>,
+}
+
+/// What a server makes of a prompt to complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// The text that the model sees.
+    Text,
+    /// The text before the cursor, in a frame of the server's with the one after it.
+    Suffix,
+    /// A question, put into the model's chat template.
+    Question,
+}
+
+/// Why it is not known what to ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoModel {
+    /// The server lists models, of which it has none.
+    Listed,
+    /// Neither the server nor the configuration names one.
+    Named,
 }
 
 /// How a completion is asked for.
@@ -58,6 +96,8 @@ pub enum Way {
     Infill,
     /// By `/v1/completions`, in the model's own frame.
     Marks(&'static Marks),
+    /// By `/v1/completions`, the text after the cursor beside, in the server's frame.
+    Suffix,
     /// By `/v1/completions`, the text before the cursor alone.
     Continuation,
     /// By `/v1/chat/completions`, between tags.
@@ -71,6 +111,7 @@ impl Way {
         match self {
             Self::Infill => "/infill",
             Self::Marks(_) => "/v1/completions, in the model's own frame",
+            Self::Suffix => "/v1/completions, in the server's frame",
             Self::Continuation => "/v1/completions, the text before the cursor alone",
             Self::Chat => "/v1/chat/completions",
         }
@@ -78,19 +119,34 @@ impl Way {
 }
 
 impl Known {
-    /// From the body of `/v1/models` and the configured model; `None` where neither names one.
-    #[must_use]
-    pub fn read(body: &[u8], configured: Option<&str>) -> Option<Self> {
-        let listed: List = serde_json::from_slice(body).unwrap_or_default();
+    /// From the body of `/v1/models` and the configured model.
+    ///
+    /// # Errors
+    /// Where neither names one.
+    pub fn read(body: &[u8], configured: Option<&str>) -> Result<Self, NoModel> {
+        let list = serde_json::from_slice::<List>(body).ok();
+        let empty = list
+            .as_ref()
+            .is_some_and(|list| list.data.as_ref().is_none_or(Vec::is_empty));
+        let listed = list.and_then(|list| list.data).unwrap_or_default();
         let is = |entry: &&Entry| {
-            configured.is_none_or(|name| entry.id == name || entry.root.as_deref() == Some(name))
+            let is_called = |name: &str| {
+                let is = |other: &str| other == name || other.strip_suffix(":latest") == Some(name);
+                is(&entry.id) || entry.root.as_deref().is_some_and(is)
+            };
+            configured.is_none_or(is_called)
         };
-        let entry = listed.data.iter().find(is);
+        let entry = listed.iter().find(is);
         let model = configured.map(str::to_owned).or_else(|| {
             let entry = entry.filter(|entry| is_model_name(&entry.id));
             entry.map(|entry| entry.id.clone())
+        });
+        let model = model.ok_or(if empty {
+            NoModel::Listed
+        } else {
+            NoModel::Named
         })?;
-        let owner = entry.or(listed.data.first());
+        let owner = entry.or(listed.first());
         let software = match owner.map(|entry| entry.owned_by.as_str()) {
             Some("llamacpp") => Software::LlamaCpp,
             Some("vllm") => Software::Vllm,
@@ -98,7 +154,10 @@ impl Known {
             _ => Software::Other,
         };
         let root = entry.and_then(|entry| entry.root.as_deref());
-        Some(Self {
+        let others = listed.iter().map(|entry| entry.id.as_str());
+        let others = others.filter(|name| entry.is_none() && is_model_name(name));
+        Ok(Self {
+            others: others.take(MOST_OTHERS).map(str::to_owned).collect(),
             marks: Marks::of_model(&[&model, root.unwrap_or_default()]),
             model,
             software,
@@ -107,8 +166,18 @@ impl Known {
                 let told = entry.max_model_len.or_else(by_llama);
                 told.filter(|tokens| *tokens > 0)
             }),
+            takes: Takes::Text,
+            asked: Mutex::new(Instant::now()),
             infill: AtomicBool::new(software == Software::LlamaCpp),
         })
+    }
+
+    /// Whether the model is certain to be loaded still, if it is asked for now. All but Ollama keep theirs.
+    #[must_use]
+    pub fn is_there_still(&self) -> bool {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *asked, Instant::now());
+        self.software != Software::Ollama || before.elapsed() < KEPT
     }
 
     /// How to ask for a completion, if the user says `api`.
@@ -120,6 +189,8 @@ impl Known {
         let framed = self.marks.map(Way::Marks);
         match api {
             ServerApi::Infill => Way::Infill,
+            ServerApi::Completions | ServerApi::Auto if self.takes == Takes::Suffix => Way::Suffix,
+            ServerApi::Auto if self.takes == Takes::Question => Way::Chat,
             ServerApi::Completions => framed.unwrap_or(Way::Continuation),
             ServerApi::Chat => Way::Chat,
             ServerApi::Auto => {
@@ -142,10 +213,11 @@ impl Known {
     }
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize)]
 struct List {
-    #[serde(default)]
-    data: Vec<Entry>,
+    /// `null` where Ollama has none. The field itself is there in any list.
+    #[serde(deserialize_with = "Option::deserialize")]
+    data: Option<Vec<Entry>>,
 }
 
 #[derive(Deserialize)]
@@ -201,14 +273,67 @@ mod tests {
             (Software::Other, true)
         );
         assert_eq!(known("<html>", Some("m")).model, "m");
-        for body in [
-            "",
-            "<html>",
-            "{}",
-            r#"{"data":[]}"#,
-            r#"{"data":[{"id":"a\u001b"}]}"#,
+        for body in ["", "<html>", "{}", r#"{"data":[{"id":"a\u001b"}]}"#] {
+            let none = Known::read(body.as_bytes(), None).unwrap_err();
+            assert_eq!(none, NoModel::Named, "{body}");
+        }
+        // The latter is Ollama's.
+        for body in [r#"{"data":[]}"#, r#"{"object":"list","data":null}"#] {
+            let none = Known::read(body.as_bytes(), None).unwrap_err();
+            assert_eq!(none, NoModel::Listed, "{body}");
+            assert_eq!(known(body, Some("m")).model, "m");
+        }
+    }
+
+    #[test]
+    fn a_model_that_is_not_listed_is_told_from_one_that_is() {
+        for (configured, others) in [
+            (None, &[][..]),
+            (Some("a"), &[]),
+            (Some("starcoder2"), &["a", "starcoder2:3b", "b:latest"]),
+            // Ollama takes either.
+            (Some("b"), &[]),
+            (Some("b:latest"), &[]),
         ] {
-            assert!(Known::read(body.as_bytes(), None).is_none(), "{body}");
+            let body =
+                r#"{"data":[{"id":"a"},{"id":"starcoder2:3b"},{"id":"b:latest"},{"id":"c\n"}]}"#;
+            assert_eq!(known(body, configured).others, others, "{configured:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ollama_may_have_unloaded_what_was_not_asked_for() {
+        for (software, stays) in [(Software::Ollama, false), (Software::Vllm, true)] {
+            let known = Known {
+                software,
+                ..known(OTHER, None)
+            };
+            for _ in 0..3 {
+                tokio::time::advance(KEPT / 2).await;
+                assert!(known.is_there_still(), "{software:?}");
+            }
+            tokio::time::advance(KEPT).await;
+            assert_eq!(known.is_there_still(), stays, "{software:?}");
+        }
+    }
+
+    #[test]
+    fn how_ollama_takes_a_prompt_decides_how_it_is_asked() {
+        let ollama = |takes: Takes| Known {
+            takes,
+            infill: AtomicBool::new(false),
+            ..known(OTHER, Some("starcoder2:3b"))
+        };
+        let marks = Way::Marks(ollama(Takes::Text).marks.unwrap());
+        for (takes, auto, completions) in [
+            (Takes::Text, marks, marks),
+            (Takes::Suffix, Way::Suffix, Way::Suffix),
+            (Takes::Question, Way::Chat, marks),
+        ] {
+            let known = ollama(takes);
+            assert_eq!(known.way(ServerApi::Auto), auto, "{takes:?}");
+            assert_eq!(known.way(ServerApi::Completions), completions, "{takes:?}");
+            assert_eq!(known.way(ServerApi::Chat), Way::Chat, "{takes:?}");
         }
     }
 

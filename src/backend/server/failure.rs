@@ -9,7 +9,8 @@ use crate::backend::http::failure::{Failure, cut_off, not_the_api};
 use crate::inference::{ErrorKind, GenerateError};
 
 use super::PEER;
-use super::answer::{AnswerFault, ApiError};
+use super::answer::{AnswerFault, ApiError, is_model_name};
+use super::discovery::NoModel;
 
 const CHECK_KEY: &str = "Set TANDEM_SERVER_API_KEY, or `server.api_key_command` in your configuration, \
      to the key that the server was started with.";
@@ -26,12 +27,44 @@ pub fn malformed_key() -> GenerateError {
     )
 }
 
-/// The server lists no model, and none is configured.
-pub fn no_model() -> GenerateError {
+/// No model to ask for.
+pub fn no_model(why: NoModel) -> GenerateError {
+    let (message, next_step) = match why {
+        NoModel::Listed => (
+            "the inference server has no model",
+            "Give it one (Ollama: `ollama pull`), then try again.",
+        ),
+        NoModel::Named => (
+            "the inference server does not say which models it has",
+            "Set `server.model` to the model's name there.",
+        ),
+    };
+    GenerateError::new(ErrorKind::Unavailable, message, next_step)
+}
+
+/// The model is not there yet.
+pub fn loading() -> GenerateError {
+    GenerateError::new(
+        ErrorKind::Backend,
+        "the inference server is still loading its model",
+        "Wait until it has, then try again.",
+    )
+}
+
+/// The server turned a request away, and lists `others`, and not `model`.
+pub fn not_listed(model: &str, others: &[String]) -> GenerateError {
+    let others: Vec<_> = others.iter().map(|name| format!("`{name}`")).collect();
     GenerateError::new(
         ErrorKind::Unavailable,
-        "the inference server does not say which models it has",
-        "Set `server.model` to the model's name there.",
+        if is_model_name(model) {
+            format!("the inference server does not have the model `{model}`")
+        } else {
+            "the inference server does not have the configured model".to_owned()
+        },
+        format!(
+            "Set `server.model` to one that it lists: {}.",
+            others.join(", ")
+        ),
     )
 }
 
@@ -66,7 +99,11 @@ pub fn status(
     if status.is_redirection() {
         return not_the_api(&PEER, "a redirect, which is not followed");
     }
-    let code = status.as_u16();
+    let code = match status.as_u16() {
+        // LiteLLM without a database, for any key but its own.
+        400 if body.is_some_and(|error| error.kind == "no_db_connection") => 401,
+        code => code,
+    };
     match code {
         401 | 403 => GenerateError::new(
             ErrorKind::Unauthorized,
@@ -221,6 +258,13 @@ mod tests {
         };
         let error = status(StatusCode::BAD_REQUEST, Some(&llama), "/infill", false);
         assert_eq!(error.kind, ErrorKind::TooLong);
+        let lite = ApiError {
+            kind: "no_db_connection".into(),
+            message: "No connected db.".into(),
+            code: Some(400),
+        };
+        let error = status(StatusCode::BAD_REQUEST, Some(&lite), "/v1/models", true);
+        assert_eq!(error.kind, ErrorKind::Unauthorized);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod call;
 mod discovery;
 mod failure;
 mod health;
+mod ollama;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,7 +36,8 @@ use super::http::{self, Peer, read};
 
 use self::body::Wire;
 use self::call::{Call, Failed, Line};
-use self::discovery::{Known, Way};
+use self::discovery::{Known, Software, Way};
+use self::ollama::{Loading, Urls};
 
 /// An inference server, in words.
 const PEER: Peer = Peer {
@@ -44,6 +46,8 @@ const PEER: Peer = Peer {
     api: "an OpenAI-compatible server",
     check_url: "Check that `server.base_url` leads to an OpenAI-compatible server, and `server.api` to \
                 what it can do.",
+    unreachable: "Start the server, or correct `server.base_url`; to another machine, check your network \
+                  and proxy.",
     try_again: "Try again in a moment; if it stays so, look at the server's own log.",
 };
 
@@ -63,6 +67,7 @@ struct Inner {
     clients: Clients,
     /// Asked once, and again after the server said that it has something no more.
     known: Mutex<Option<Arc<Known>>>,
+    loading: Loading,
 }
 
 /// What trying a server showed.
@@ -85,6 +90,8 @@ pub struct Generated {
     pub first_text: Option<Duration>,
     /// Until the end.
     pub took: Duration,
+    /// In how many pieces the text came.
+    pub pieces: usize,
     /// Tokens of the prompt, where the server counts.
     pub prompt_tokens: usize,
     /// Tokens of the answer.
@@ -99,14 +106,7 @@ impl ServerBackend {
     pub fn new(settings: watch::Receiver<Arc<Settings>>) -> Option<Self> {
         let now = Arc::clone(&settings.borrow());
         let base_url = now.server.base_url.as_deref()?;
-        let host = || {
-            let url = Url::parse(base_url).ok()?;
-            let host = url.host_str()?;
-            let port = url
-                .port()
-                .map_or_else(String::new, |port| format!(":{port}"));
-            Some(format!("{host}{port}"))
-        };
+        let host = || call::host(&Url::parse(base_url).ok()?);
         // Which model a server has, it is asked on first need.
         let model = now.server.model.clone().or_else(host);
         let health = Arc::new(watch::Sender::new(Health::Unloaded));
@@ -122,6 +122,7 @@ impl ServerBackend {
                 health,
                 clients: Clients::default(),
                 known: Mutex::default(),
+                loading: Loading::default(),
             }),
             _forgive: AbortOnDropHandle::new(forgive),
         })
@@ -148,12 +149,13 @@ impl ServerBackend {
         };
         let started = Instant::now();
         let mut stream = self.generate(request, CancellationToken::new());
-        let (mut text, mut first_text) = (String::new(), None);
+        let (mut text, mut pieces, mut first_text) = (String::new(), 0, None);
         let outcome = loop {
             match stream.next().await {
                 Some(Event::Delta(piece)) => {
                     first_text.get_or_insert_with(|| started.elapsed());
                     text.push_str(&piece);
+                    pieces += 1;
                 }
                 Some(Event::Done(finish)) => break Ok(finish),
                 Some(Event::Failed(error)) => break Err(error),
@@ -172,6 +174,7 @@ impl ServerBackend {
             }),
             outcome: outcome.map(|finish| Generated {
                 text,
+                pieces,
                 first_text,
                 took: started.elapsed(),
                 prompt_tokens: finish.usage.prompt_tokens,
@@ -250,13 +253,22 @@ impl Inner {
             key: key.as_deref(),
             settings,
         };
+        // Whether the answer is held to its schema by the server too.
+        let mut held = true;
         loop {
             let known = {
                 let mut known = self.known.lock().await;
-                if let Some(known) = &*known {
+                if let Some(known) = known.as_ref().filter(|known| known.is_there_still()) {
                     Arc::clone(known)
                 } else {
-                    let found = discover(&line(), &models_url, &place(&["infill"])?).await?;
+                    let ollama = Urls {
+                        show: place(&["api", "show"])?,
+                        loaded: place(&["api", "ps"])?,
+                        generate: place(&["api", "generate"])?,
+                    };
+                    let infill = place(&["infill"])?;
+                    let found =
+                        discover(&line(), &models_url, &infill, (&ollama, &self.loading)).await?;
                     Arc::clone(known.insert(Arc::new(found)))
                 }
             };
@@ -264,7 +276,7 @@ impl Inner {
             let way = known.way(settings.api);
             let told = known.context_tokens.unwrap_or(usize::MAX);
             let context_tokens = settings.context_tokens.min(told);
-            let wire = Wire::new(request, &known, way, context_tokens)?;
+            let wire = Wire::new(request, &known, way, context_tokens, held)?;
             let tokens = wire.prompt_tokens + wire.max_tokens;
             if tokens > context_tokens && !matches!(request.task, Task::Complete(_)) {
                 return Err(failure::too_long(tokens, context_tokens));
@@ -276,7 +288,11 @@ impl Inner {
                 stop: &request.stop,
                 generated: &|| self.publish(Health::Healthy { speed: None }),
             };
-            let Failed { error, absent } = match call.run(events).await {
+            let Failed {
+                error,
+                absent,
+                begun,
+            } = match call.run(events).await {
                 Ok(finish) => return Ok(finish),
                 Err(failed) => failed,
             };
@@ -285,6 +301,22 @@ impl Inner {
             if absent && by_infill && settings.api == ServerApi::Auto {
                 known.infill.store(false, Ordering::Relaxed);
                 continue;
+            }
+            let turned_away = error.kind == ErrorKind::Unavailable && !begun;
+            // Servers know different parts of JSON Schema. The answer is looked at in any case.
+            let has_schema = matches!(&request.task, Task::Chat(task) if task.schema.is_some());
+            if turned_away && !absent && held && has_schema {
+                tracing::debug!(
+                    "the inference server does not take the schema, and is asked without"
+                );
+                held = false;
+                continue;
+            }
+            // llama-server takes any name for its only model.
+            let by_name = absent || known.software != Software::LlamaCpp;
+            if turned_away && by_name && !known.others.is_empty() {
+                *self.known.lock().await = None;
+                return Err(failure::not_listed(&known.model, &known.others));
             }
             // It may come back with another model.
             if absent || matches!(error.kind, ErrorKind::Backend | ErrorKind::Timeout) {
@@ -296,7 +328,12 @@ impl Inner {
 }
 
 /// Asks a server what it is and has. Nothing of the user's is sent but the key.
-async fn discover(line: &Line<'_>, models: &Url, infill: &Url) -> Result<Known, GenerateError> {
+async fn discover(
+    line: &Line<'_>,
+    models: &Url,
+    infill: &Url,
+    (ollama, loading): (&Urls, &Loading),
+) -> Result<Known, GenerateError> {
     let settings: &ServerSettings = line.settings;
     let tries = Tries::within(settings.first_byte_timeout, 0);
     let response = line
@@ -313,7 +350,7 @@ async fn discover(line: &Line<'_>, models: &Url, infill: &Url) -> Result<Known, 
     } else {
         return Err(line.turned_away(response, models.path()).await.error);
     };
-    let known = Known::read(&body, configured).ok_or_else(failure::no_model)?;
+    let mut known = Known::read(&body, configured).map_err(failure::no_model)?;
     if known.may_have_infill(settings.api) {
         let body = json!({
             "model": known.model,
@@ -334,6 +371,9 @@ async fn discover(line: &Line<'_>, models: &Url, infill: &Url) -> Result<Known, 
             Ok(_) | Err(_) => false,
         };
         known.infill.store(there, Ordering::Relaxed);
+    }
+    if known.software == Software::Other && !*known.infill.get_mut() {
+        ollama::ask(line, ollama, loading, &mut known, &tries).await?;
     }
     tracing::info!(
         software = known.software.as_str(),

@@ -40,12 +40,16 @@ impl Serving {
         };
         drop(stream);
         self.note_finish(&finish);
-        if finish.reason == FinishReason::Length {
-            return self.failed(pass, cut_off(finish.usage.completion_tokens));
-        }
+        let cut = finish.reason == FinishReason::Length;
         let looked = tokio::task::spawn_blocking(move || {
             let json = without_fence(&text);
-            schema.value_of(json).map(|_| json.to_owned())
+            match schema.value_of(json) {
+                // A number may have had more digits to come.
+                Ok(_) if !cut || json.ends_with(['}', ']', '"']) => Ok(json.to_owned()),
+                Err(why) if !cut => Err(Some(why)),
+                Err(_) if !may_begin_json(json) => Err(Some("it is not JSON".to_owned())),
+                Ok(_) | Err(_) => Err(None),
+            }
         });
         let looked = tokio::select! {
             biased;
@@ -61,7 +65,8 @@ impl Serving {
                 }
                 self.finished(finish).await
             }
-            Ok(Ok(Err(why))) => self.failed(pass, invalid(&why)),
+            Ok(Ok(Err(Some(why)))) => self.failed(pass, invalid(&why)),
+            Ok(Ok(Err(None))) => self.failed(pass, cut_off(finish.usage.completion_tokens)),
             Ok(Err(_)) | Err(_) => {
                 let why = "to find out whether it is would take too long";
                 self.failed(pass, invalid(why))
@@ -80,6 +85,15 @@ fn without_fence(text: &str) -> &str {
     });
     let inside = inside.and_then(|rest| rest.strip_suffix("```"));
     inside.map_or(text, str::trim)
+}
+
+/// Whether `text` may be the beginning of JSON, or of a fence with some in it.
+fn may_begin_json(text: &str) -> bool {
+    let literals = ["true", "false", "null"];
+    text.starts_with(['{', '[', '"', '-'])
+        || text.starts_with(|first: char| first.is_ascii_digit())
+        || literals.iter().any(|word| word.starts_with(text))
+        || text.starts_with("```")
 }
 
 fn cut_off(tokens: usize) -> GenerateError {
@@ -101,6 +115,16 @@ fn invalid(why: &str) -> GenerateError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_become_json() {
+        for text in ["", "{", "[1", "\"a", "-", "0", "tr", "null", "```json\n{"] {
+            assert!(may_begin_json(text), "{text}");
+        }
+        for text in ["Sure", "from", "` `", "<", "*"] {
+            assert!(!may_begin_json(text), "{text}");
+        }
+    }
 
     #[test]
     fn a_fence_around_the_whole_answer_is_left_out() {

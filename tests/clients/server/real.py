@@ -24,6 +24,15 @@ def volume(width, height, depth):
     return width * height * 
 '''
 LINE, COLUMN = 8, 29
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "kind": {"enum": ["bug", "feature", "question"]},
+        "summary": {"type": "string", "maxLength": 20},
+    },
+    "required": ["kind", "summary"],
+    "additionalProperties": False,
+}
 
 passed = failed = 0
 
@@ -185,6 +194,15 @@ def main():
         check("the answer's tokens are counted", tokens.get("completion", 0) > 0, tokens)
         local = json.loads(tandem(home, variables, "--local-only", "complete", f"box.py:{LINE}:{COLUMN}", "--json").stdout)
         check("local-only keeps it here", local["backend"] == "embedded", local["completion"])
+        (home / "schema.json").write_text(json.dumps(SCHEMA))
+        ran = tandem(home, variables, "ask", "--schema", "schema.json", "--max-tokens", "200", "What is this issue about?")
+        value = json.loads(ran.stdout) if ran.stdout else {}
+        held = value.get("kind") in SCHEMA["properties"]["kind"]["enum"] and list(value) == ["kind", "summary"]
+        check("ask: an answer by a schema, of a model that cannot chat", held, ran.stdout.strip() or ran.stderr.strip())
+        # Not in llama.cpp's dialect, and this model does not write JSON by itself.
+        (home / "tuple.json").write_text(json.dumps({"type": "array", "prefixItems": [{"const": 1}], "items": False}))
+        ran = tandem(home, variables, "ask", "--schema", "tuple.json", "--max-tokens", "20", "Which?")
+        check("ask: a schema that the server turns away is asked for in words", "not JSON" in ran.stderr, ran.stderr.strip())
         refused = tandem(home, variables | {"TANDEM_SERVER_API_KEY": "wrong"}, "complete", f"box.py:{LINE}:{COLUMN}", "--json")
         note = "does not accept the key" in refused.stderr
         check("a wrong key: somebody else answers, and it is said", note and "embedded" in refused.stdout, refused.stderr.strip())

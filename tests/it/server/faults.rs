@@ -390,6 +390,11 @@ async fn nobody_there() {
         let error = rig.ask(chat("Hi")).await.1.unwrap_err();
         assert_eq!(error.kind, kind, "{url}: {error}");
         assert!(error.to_string().ends_with('.'), "{error}");
+        if kind == ErrorKind::Backend {
+            let message = format!("{address} cannot be reached");
+            assert!(error.message.contains(&message), "{error}");
+            assert!(error.next_step.contains("`server.base_url`"), "{error}");
+        }
     }
     assert_eq!(*rig.server.counts().borrow(), Counts::default());
     let health = rig.health();

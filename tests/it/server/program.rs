@@ -8,6 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use super::stand_in::{end, stream, text};
 use super::*;
 
 /// What the server says, as it fits `a.py:11`.
@@ -182,4 +183,40 @@ async fn nothing_goes_there_where_nothing_may_leave() {
         assert_eq!(output.status.code(), Some(2), "{output:?}");
     }
     assert_eq!(*server.counts().borrow(), Counts::default());
+}
+
+#[tokio::test]
+async fn an_answer_by_a_schema_that_reached_its_length_may_be_whole() {
+    let home = Home::new();
+    home.write("schema.json", r#"{"type": ["object", "integer"]}"#);
+    for (says, expected) in [
+        // A server that lets a model add white space without end.
+        ("{\"a\": 1}\n\n  \n", Ok(r#"{"a": 1}"#)),
+        (r#"{"a": "#, Err("before its JSON was complete")),
+        // There may have been more digits.
+        ("1", Err("before its JSON was complete")),
+        // One that does not hold the model to anything.
+        ("Sure: {}", Err("it is not JSON")),
+    ] {
+        let server = StandIn::serve(Plays::Vllm, "m", Some(KEY), move |asked| {
+            let mut pieces = vec![text(asked.path, says)];
+            pieces.extend(end(asked.path, "length"));
+            stream(pieces)
+        })
+        .await;
+        let output = home
+            .run(&server, &["ask", "--schema", "schema.json", "Which?"])
+            .await;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        match expected {
+            Ok(value) => {
+                let said = String::from_utf8_lossy(&output.stdout);
+                assert_eq!(said.trim(), value, "{stderr}");
+            }
+            Err(why) => {
+                assert_eq!(output.stdout, b"", "{says}");
+                assert!(stderr.contains(why), "{says}: {stderr}");
+            }
+        }
+    }
 }

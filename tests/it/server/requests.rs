@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tandem::inference::{AnswerSchema, ErrorKind, FinishReason, Task, Usage};
 
-use super::stand_in::{done, end, error, stream, text};
+use super::stand_in::{done, end, error, event, stream, text};
 use super::*;
 use crate::claude::messages_api::http::Piece;
 
@@ -69,10 +69,10 @@ async fn a_server_that_has_chat_alone_is_asked_between_tags() {
     let (text, end) = rig.ask(completion("fn a() { ", " }\n")).await;
     end.unwrap();
     assert_eq!(text, "a + b");
-    // It was asked once whether it has the other one, with nothing of the user's.
+    // It was asked once whether it has the other one and whether it is Ollama, with nothing of the user's.
     assert_eq!(
         rig.server.paths(),
-        "/v1/models /infill /v1/chat/completions"
+        "/v1/models /infill /api/show /v1/chat/completions"
     );
     let asked: Value = serde_json::from_slice(&rig.server.requests()[1].body).unwrap();
     assert_eq!(
@@ -80,7 +80,7 @@ async fn a_server_that_has_chat_alone_is_asked_between_tags() {
         (&json!("a"), &json!(1))
     );
     rig.ask(completion("fn b() { ", " }\n")).await.1.unwrap();
-    assert_eq!(rig.server.counts().borrow().requests, 4, "known by now");
+    assert_eq!(rig.server.counts().borrow().requests, 5, "known by now");
 }
 
 #[tokio::test]
@@ -351,4 +351,87 @@ async fn an_answer_is_held_to_a_schema() {
     let rig = Rig::saying(Plays::Vllm, "m", "hello").await;
     rig.ask(chat("Hi")).await.1.unwrap();
     assert_eq!(rig.server.last_body().get("response_format"), None);
+}
+
+fn question_with_a_schema() -> GenerateRequest {
+    let mut request = chat("Which?");
+    if let Task::Chat(task) = &mut request.task {
+        let schema = json!({"type": "array", "uniqueItems": true});
+        task.schema = Some(AnswerSchema::new(schema).unwrap());
+    }
+    request
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_take_a_schema_is_asked_without_it() {
+    // vLLM 0.32.0 says the former, llama-server (b11669) the latter of tuples that end.
+    for (plays, message) in [
+        (
+            Plays::Vllm,
+            "Grammar error: Unimplemented keys: [\"uniqueItems\"]",
+        ),
+        (
+            Plays::LlamaServer,
+            "JSON schema error at #/items: schema must be an object",
+        ),
+    ] {
+        let rig = Rig::new(plays, "m", move |asked| {
+            if asked.body.get("response_format").is_some() {
+                return error(400, "BadRequestError", message);
+            }
+            say(asked, "[1]")
+        })
+        .await;
+        assert_eq!(rig.ask(question_with_a_schema()).await.0, "[1]");
+        let chat = "/v1/chat/completions";
+        assert_eq!(rig.server.paths(), format!("/v1/models {chat} {chat}"));
+        let body = rig.server.last_body();
+        assert!(
+            body["messages"].to_string().contains("uniqueItems"),
+            "{body}"
+        );
+        // The next one may be to its taste.
+        rig.ask(question_with_a_schema()).await.1.unwrap();
+        assert_eq!(rig.server.counts().borrow().requests, 5);
+    }
+    let rig = Rig::new(Plays::Vllm, "m", |_| error(400, "BadRequestError", "no")).await;
+    let end = rig.ask(question_with_a_schema()).await.1;
+    assert_eq!(end.unwrap_err().kind, ErrorKind::Unavailable);
+    assert_eq!(rig.server.counts().borrow().requests, 3);
+    // What has begun is not begun again.
+    let rig = Rig::new(Plays::Vllm, "m", |asked| {
+        let fault = json!({"error": {"message": "no", "type": "BadRequestError", "code": 400}});
+        stream(vec![text(asked.path, "["), event(&fault)])
+    })
+    .await;
+    let (text, end) = rig.ask(question_with_a_schema()).await;
+    assert_eq!(
+        (text.as_str(), end.unwrap_err().kind),
+        ("[", ErrorKind::Unavailable)
+    );
+}
+
+#[tokio::test]
+async fn a_model_that_is_not_listed_is_told_once_the_server_turned_it_away() {
+    let rig = Rig::new(Plays::Vllm, "m", |asked| {
+        if asked.body["model"] == "hidden" {
+            return say(asked, "b");
+        }
+        error(404, "NotFoundError", "The model `n` does not exist.")
+    })
+    .await;
+    // Some servers take names that they do not list.
+    rig.set(|settings| settings.server.model = Some("hidden".to_owned()));
+    assert_eq!(rig.ask(chat("Hi")).await.0, "b");
+    let rig = Rig::new(Plays::Vllm, "m", |_| error(404, "NotFoundError", "")).await;
+    rig.set(|settings| settings.server.model = Some("n".to_owned()));
+    let error = rig.ask(chat("Hi")).await.1.unwrap_err();
+    assert_eq!(
+        error.message,
+        "the inference server does not have the model `n`"
+    );
+    assert_eq!(
+        error.next_step,
+        "Set `server.model` to one that it lists: `m`."
+    );
 }

@@ -1,4 +1,4 @@
-//! A server that stands in for llama-server, vLLM or another one: it answers what those answer, asks for
+//! A server that stands in for llama-server, vLLM, Ollama or another one: it answers what those answer, asks for
 //! the key, and is as faulty as it is told to be.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,6 +18,8 @@ pub enum Plays {
     LlamaServer,
     /// vLLM.
     Vllm,
+    /// Ollama, whose `/api` is answered by the same function as what generates.
+    Ollama,
     /// One that says nothing of itself, and has chat alone.
     Other,
 }
@@ -162,6 +164,10 @@ impl Shared {
                 Some(model) => whole(200, &list(self.plays, model)),
                 None => error(404, "not_found_error", "File Not Found"),
             },
+            ("GET", path @ "/api/ps") if self.has(path) => (self.answer)(&Asked {
+                path,
+                body: &Value::Null,
+            }),
             ("POST", path) if self.has(path) => {
                 match serde_json::from_slice::<Value>(&request.body) {
                     Ok(body) if body["stream"].is_boolean() => {
@@ -183,6 +189,7 @@ impl Shared {
             "/infill" => self.plays == Plays::LlamaServer,
             "/v1/completions" => self.plays != Plays::Other,
             "/v1/chat/completions" => true,
+            "/api/show" | "/api/ps" | "/api/generate" => self.plays == Plays::Ollama,
             _ => false,
         }
     }
@@ -194,6 +201,7 @@ fn list(plays: Plays, model: &str) -> Value {
         Plays::Vllm => {
             json!({"id": model, "owned_by": "vllm", "root": model, "max_model_len": 2048})
         }
+        Plays::Ollama => json!({"id": model, "object": "model", "owned_by": "library"}),
         Plays::Other => json!({"id": model}),
     };
     json!({"object": "list", "data": [entry]})
