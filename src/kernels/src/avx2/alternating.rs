@@ -252,7 +252,7 @@ pub(super) unsafe fn many(tile: &Tile<'_>, blocks: &[Block], stride: usize, out:
 }
 
 /// # Safety
-/// The tile must have the block, and there must be sums of all tokens, a multiple of three.
+/// The tile must have the block. There must be tokens, a multiple of three of them, and as many sums.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn q4_0(tile: &Tile<'_>, block: usize, half: usize, tokens: &[Block], sums: &mut [Lanes]) {
