@@ -109,18 +109,22 @@ macro_rules! panels_of_codes {
             let rows = c.len().div_ceil(c_stride);
             assert!(rows == 0 || a.len() >= (rows - 1) * a_stride + 2 * b.len());
             assert!(rows == 0 || c.len() > (rows - 1) * c_stride);
-            // Distances that the compiler knows take no instruction.
-            match a_stride {
-                64 => rows_of_codes::<64>(a, a_stride, b, c, c_stride),
-                128 => rows_of_codes::<128>(a, a_stride, b, c, c_stride),
-                _ => rows_of_codes::<0>(a, a_stride, b, c, c_stride),
+            // SAFETY: checked above. Distances that the compiler knows take no instruction.
+            unsafe {
+                match a_stride {
+                    64 => rows_of_codes::<64>(a, a_stride, b, c, c_stride),
+                    128 => rows_of_codes::<128>(a, a_stride, b, c, c_stride),
+                    _ => rows_of_codes::<0>(a, a_stride, b, c, c_stride),
+                }
             }
         }
 
-        /// `STRIDE` is that of `a`, or 0 where it is not known.
+        /// # Safety
+        /// Each row must be there, `2 * b.len()` codes wide in `a`, whose distances are `STRIDE`, or
+        /// `a_stride` where that is 0.
         #[inline]
         #[target_feature(enable = $features)]
-        fn rows_of_codes<const STRIDE: usize>(
+        unsafe fn rows_of_codes<const STRIDE: usize>(
             a: &[i16],
             a_stride: usize,
             b: &[Pairs],
@@ -132,7 +136,7 @@ macro_rules! panels_of_codes {
             while row < rows {
                 let a = a[row * a_stride..].as_ptr();
                 let c = c[row * c_stride..].as_mut_ptr();
-                // SAFETY: checked above for all rows.
+                // SAFETY: the caller promises the rows.
                 row += unsafe {
                     match rows - row {
                         $($fewer => codes_of::<$fewer, STRIDE>(a, a_stride, b, c, c_stride),)*
@@ -143,7 +147,7 @@ macro_rules! panels_of_codes {
         }
 
         /// # Safety
-        /// `R` rows must be there, `2 * b.len()` codes wide in `a`.
+        /// `R` rows must be there, `2 * b.len()` codes wide in `a`, at distances as for all rows.
         #[inline]
         #[target_feature(enable = $features)]
         unsafe fn codes_of<const R: usize, const STRIDE: usize>(
