@@ -4,6 +4,7 @@
 mod configured;
 mod faults;
 mod keys;
+mod llama_cpp_python;
 mod ollama;
 mod program;
 mod requests;

@@ -108,6 +108,17 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// The context that the server's model has, in tokens, where the error tells it.
+    #[must_use]
+    pub fn context_tokens(&self) -> Option<usize> {
+        let (_, told) = self.message.split_once("maximum context length is ")?;
+        let end = told.find(|c: char| !c.is_ascii_digit());
+        let tokens = told[..end.unwrap_or(told.len())].parse().ok();
+        tokens.filter(|tokens| *tokens > 0)
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Answer {

@@ -1,16 +1,13 @@
 //! From a task to what is sent for it.
 //!
-//! Fields: OpenAI's reference for completions and chat, llama.cpp's `tools/server/README.md` for
-//! `/infill`. What only some servers know is sent to those alone.
+//! What is sent field by field is in [`super::fields`].
 
 use std::borrow::Cow;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::inference::{
-    CompleteTask, CompletionShape, Effort, GenerateError, GenerateRequest, Role, Sampling, Snippet,
-    Task,
+    CompleteTask, CompletionShape, Effort, GenerateError, GenerateRequest, Role, Snippet, Task,
 };
 use crate::prompt::Extractor;
 use crate::prompt::chat;
@@ -19,6 +16,10 @@ use crate::prompt::infill::{Parts, Room};
 
 use super::answer::Form;
 use super::discovery::{Known, Software, Way};
+use super::fields::{
+    Chat, Common, Completion, Extra, Infill, MOST_STOPS, Message, NamedSchema, ResponseFormat,
+    TemplateArguments, USAGE,
+};
 
 /// What a completion shows: some 4,000 tokens, most of which a server keeps from one keystroke to the
 /// next. Chosen by judgement, not measured.
@@ -40,9 +41,6 @@ const INFILL_ROOM: Room = Room {
 /// Tokens of what a conversation about a completion says besides the document, from above.
 const INSTRUCTIONS: usize = 600;
 
-/// OpenAI and TGI take no more stop sequences. The rest are seen to here.
-const MOST_STOPS: usize = 4;
-
 /// A request as it goes over the wire, and how its answer is read.
 #[derive(Debug)]
 pub struct Wire {
@@ -62,6 +60,9 @@ pub struct Wire {
     pub prompt_tokens: usize,
     /// The longest answer, in tokens.
     pub max_tokens: usize,
+    /// Whether a whole answer says how it ended. One that does not was given up for a newer request, as
+    /// llama-cpp-python does by itself.
+    pub says_how_it_ended: bool,
 }
 
 const INFILL: &[&str] = &["infill"];
@@ -105,6 +106,7 @@ impl Wire {
         context_tokens: usize,
     ) -> Self {
         let max_tokens = request.max_tokens.max(1);
+        let says_how_it_ended = known.software == Software::LlamaCppPython;
         let line = (task.shape == CompletionShape::OneLine).then(|| "\n".to_owned());
         let mut ends: Vec<String> = line.into_iter().collect();
         let marks = match way {
@@ -153,6 +155,7 @@ impl Wire {
                 ends,
                 space_left_out,
                 max_tokens,
+                says_how_it_ended,
             };
         }
         let parts = fitting(ROOM);
@@ -180,6 +183,7 @@ impl Wire {
             ends,
             space_left_out,
             max_tokens,
+            says_how_it_ended,
         }
     }
 
@@ -225,7 +229,7 @@ impl Wire {
         let (by_template, by_effort) = match known.software {
             Software::LlamaCpp | Software::Vllm | Software::Sglang => (!thinks, false),
             Software::Ollama => (false, !thinks),
-            Software::Other => (false, false),
+            Software::LlamaCppPython | Software::Other => (false, false),
         };
         let body = Chat {
             messages: system.into_iter().chain(turns).collect(),
@@ -235,12 +239,18 @@ impl Wire {
                 enable_thinking: false,
             }),
             reasoning_effort: by_effort.then_some("none"),
-            response_format: schema.filter(|_| held).map(|schema| ResponseFormat {
-                json_schema: NamedSchema {
-                    name: "answer",
-                    strict: true,
-                    schema: schema.json(),
-                },
+            response_format: schema.filter(|_| held).map(|schema| {
+                let schema = schema.json();
+                match known.software {
+                    Software::LlamaCppPython => ResponseFormat::JsonObject { schema },
+                    _ => ResponseFormat::JsonSchema {
+                        json_schema: NamedSchema {
+                            name: "answer",
+                            strict: true,
+                            schema,
+                        },
+                    },
+                }
             }),
             common: Common {
                 stop: stops.into_iter().take(MOST_STOPS).collect(),
@@ -257,6 +267,7 @@ impl Wire {
             ends: Vec::new(),
             space_left_out: false,
             max_tokens,
+            says_how_it_ended: known.software == Software::LlamaCppPython,
         })
     }
 }
@@ -292,129 +303,6 @@ fn json(body: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(body).unwrap_or_default()
 }
 
-const USAGE: StreamOptions = StreamOptions {
-    include_usage: true,
-};
-
-#[derive(Serialize)]
-struct Common {
-    model: String,
-    stream: bool,
-    temperature: f32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    top_p: Option<f32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<u64>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    stop: Vec<String>,
-    /// Else vLLM and SGLang leave a special token out of the text, and go on behind it, before they
-    /// look for stop sequences.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    skip_special_tokens: Option<bool>,
-}
-
-impl Common {
-    fn new(request: &GenerateRequest, known: &Known, ends: &[String]) -> Self {
-        let Sampling {
-            temperature,
-            top_p,
-            seed,
-            ..
-        } = request.sampling;
-        let sampled = temperature > 0.0;
-        let keeps = matches!(known.software, Software::Vllm | Software::Sglang);
-        let stops = request.stop.iter().chain(ends).cloned();
-        Self {
-            model: known.model.clone(),
-            stream: true,
-            temperature,
-            top_p: (sampled && top_p < 1.0).then_some(top_p),
-            // Within what every server takes for a seed.
-            seed: sampled.then_some(seed & 0x7fff_ffff),
-            stop: stops.take(MOST_STOPS).collect(),
-            skip_special_tokens: (keeps && !ends.is_empty()).then_some(false),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Infill<'a> {
-    input_prefix: &'a str,
-    input_suffix: &'a str,
-    input_extra: Vec<Extra<'a>>,
-    n_predict: usize,
-    cache_prompt: bool,
-    #[serde(flatten)]
-    common: Common,
-}
-
-#[derive(Serialize)]
-struct Extra<'a> {
-    filename: &'a str,
-    text: &'a str,
-}
-
-#[derive(Serialize)]
-struct Completion<'a> {
-    prompt: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    suffix: Option<&'a str>,
-    max_tokens: usize,
-    stream_options: StreamOptions,
-    #[serde(flatten)]
-    common: Common,
-}
-
-#[derive(Serialize)]
-struct Chat<'a> {
-    messages: Vec<Message>,
-    max_tokens: usize,
-    stream_options: StreamOptions,
-    /// For Qwen3 and its like, which would think before a light answer.
-    #[serde(
-        rename = "chat_template_kwargs",
-        skip_serializing_if = "Option::is_none"
-    )]
-    template_arguments: Option<TemplateArguments>,
-    /// The same for Ollama, which sees to each model's own way.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reasoning_effort: Option<&'static str>,
-    /// llama.cpp, vLLM, SGLang and Ollama hold the answer to it as OpenAI does.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    response_format: Option<ResponseFormat<'a>>,
-    #[serde(flatten)]
-    common: Common,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "json_schema")]
-struct ResponseFormat<'a> {
-    json_schema: NamedSchema<'a>,
-}
-
-#[derive(Serialize)]
-struct NamedSchema<'a> {
-    name: &'static str,
-    strict: bool,
-    schema: &'a Value,
-}
-
-#[derive(Serialize)]
-struct Message {
-    role: &'static str,
-    content: String,
-}
-
-#[derive(Serialize)]
-struct StreamOptions {
-    include_usage: bool,
-}
-
-#[derive(Serialize)]
-struct TemplateArguments {
-    enable_thinking: bool,
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -422,7 +310,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::inference::{ChatTask, ClientId, Message as Said, Priority, RequestId};
+    use crate::inference::{ChatTask, ClientId, Message as Said, Priority, RequestId, Sampling};
 
     fn request(task: Task, effort: Effort) -> GenerateRequest {
         GenerateRequest {

@@ -52,10 +52,23 @@ pub struct Call<'a> {
 pub struct Failed {
     /// What to tell.
     pub error: GenerateError,
-    /// Whether the server says that it has no such interface, or not for this model.
-    pub absent: bool,
-    /// Whether some text had come.
-    pub begun: bool,
+    /// How far it came.
+    pub came: Came,
+}
+
+/// How far a request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    /// To no answer, or to an error.
+    Nowhere,
+    /// To the word that there is no such interface, or not for this model.
+    Absent,
+    /// To an answer that ended before it said anything.
+    Silence,
+    /// To an answer that said something.
+    Answer,
+    /// To text.
+    Text,
 }
 
 /// Where a server is, with the port where it is not the usual one.
@@ -143,8 +156,8 @@ impl Call<'_> {
         let tries = Tries::within(settings.first_byte_timeout, settings.retries);
         let mut failures = 0;
         loop {
-            let (mut has_text, mut absent) = (false, false);
-            let attempt = self.attempt(&tries, events, &mut has_text, &mut absent);
+            let mut came = Came::Nowhere;
+            let attempt = self.attempt(&tries, events, &mut came);
             let failure = match attempt.await {
                 Ok(finish) => return Ok(finish),
                 Err(failure) => failure,
@@ -157,11 +170,10 @@ impl Call<'_> {
                 "a try at the inference server failed"
             );
             let pause = retry::another(&failure, failures, &tries);
-            let Some(pause) = pause.filter(|_| !has_text) else {
+            let Some(pause) = pause.filter(|_| came != Came::Text) else {
                 return Err(Failed {
                     error: failure.error,
-                    absent,
-                    begun: has_text,
+                    came,
                 });
             };
             tokio::time::sleep(pause).await;
@@ -172,27 +184,29 @@ impl Call<'_> {
         &self,
         tries: &Tries,
         events: &EventSender,
-        has_text: &mut bool,
-        absent: &mut bool,
+        came: &mut Came,
     ) -> Result<Finish, Failure> {
         let started = Instant::now();
         let body = Some(self.wire.body.clone());
         let response = self.line.send(&self.url, body, tries).await?;
         let status = response.status();
         if status != StatusCode::OK {
-            *absent = matches!(status.as_u16(), 404 | 405 | 501);
+            if matches!(status.as_u16(), 404 | 405 | 501) {
+                *came = Came::Absent;
+            }
             return Err(self.line.turned_away(response, self.url.path()).await);
         }
         let idle = self.line.settings.idle_timeout;
         let arriving = Events::new(&PEER, response, started, idle, self.wire.max_tokens)?;
-        self.read(arriving, events, has_text).await
+        *came = Came::Silence;
+        self.read(arriving, events, came).await
     }
 
     async fn read(
         &self,
         mut arriving: Events,
         events: &EventSender,
-        has_text: &mut bool,
+        came: &mut Came,
     ) -> Result<Finish, Failure> {
         let mut answer = Answer::new(self.wire.form);
         let mut extractor = self.wire.extractor.clone();
@@ -218,6 +232,9 @@ impl Call<'_> {
                     }
                 }
             };
+            if *came == Came::Silence {
+                *came = Came::Answer;
+            }
             let has_key = self.line.key.is_some();
             let step = answer
                 .take(&event.data)
@@ -226,7 +243,7 @@ impl Call<'_> {
                 arriving.progressed();
             }
             if !step.text.is_empty() {
-                if !std::mem::replace(has_text, true) {
+                if std::mem::replace(came, Came::Text) != Came::Text {
                     (self.generated)();
                 }
                 pieces += 1;
@@ -248,6 +265,9 @@ impl Call<'_> {
                 Some(Ending::Refused) => return Err(Failure::lasting(failure::refused())),
                 Some(Ending::GivenUp) => return Err(failure::given_up()),
                 Some(Ending::Finished(reason)) if step.done => break reason,
+                None if step.done && self.wire.says_how_it_ended => {
+                    return Err(Failure::lasting(failure::interrupted()));
+                }
                 None if step.done => break FinishReason::Stop,
                 Some(Ending::Finished(_)) | None => {}
             }

@@ -1,7 +1,7 @@
 //! What a server is and has: its models, its software, whether it fills holes by itself. Asked once,
 //! with nothing of the user's in it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ const KEPT: Duration = Duration::from_mins(4);
 pub enum Software {
     /// llama.cpp's server.
     LlamaCpp,
+    /// The server of llama-cpp-python.
+    LlamaCppPython,
     /// vLLM.
     Vllm,
     /// SGLang.
@@ -40,6 +42,7 @@ impl Software {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::LlamaCpp => "llama.cpp",
+            Self::LlamaCppPython => "llama-cpp-python",
             Self::Vllm => "vLLM",
             Self::Sglang => "SGLang",
             Self::Ollama => "Ollama",
@@ -65,6 +68,8 @@ pub struct Known {
     pub infill: AtomicBool,
     /// What it lists, where it does not list `model`: the first few.
     pub others: Vec<String>,
+    /// Its context in tokens as an error told it; the largest number until then.
+    pub found_context: AtomicUsize,
     /// When it was last asked for something.
     asked: Mutex<Instant>,
 }
@@ -149,6 +154,7 @@ impl Known {
         let owner = entry.or(listed.first());
         let software = match owner.map(|entry| entry.owned_by.as_str()) {
             Some("llamacpp") => Software::LlamaCpp,
+            Some("me") => Software::LlamaCppPython,
             Some("vllm") => Software::Vllm,
             Some("sglang") => Software::Sglang,
             _ => Software::Other,
@@ -167,6 +173,7 @@ impl Known {
                 told.filter(|tokens| *tokens > 0)
             }),
             takes: Takes::Text,
+            found_context: AtomicUsize::new(usize::MAX),
             asked: Mutex::new(Instant::now()),
             infill: AtomicBool::new(software == Software::LlamaCpp),
         })
@@ -178,6 +185,22 @@ impl Known {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *asked, Instant::now());
         self.software != Software::Ollama || before.elapsed() < KEPT
+    }
+
+    /// The most tokens of a prompt and its answer that it takes, as far as it told.
+    #[must_use]
+    pub fn most_tokens(&self) -> usize {
+        let told = self.context_tokens.unwrap_or(usize::MAX);
+        told.min(self.found_context.load(Ordering::Relaxed))
+    }
+
+    /// Whether it has one model, and takes any name for it.
+    #[must_use]
+    pub fn takes_any_name(&self) -> bool {
+        match self.software {
+            Software::LlamaCpp | Software::LlamaCppPython => true,
+            Software::Vllm | Software::Sglang | Software::Ollama | Software::Other => false,
+        }
     }
 
     /// How to ask for a completion, if the user says `api`.

@@ -88,6 +88,16 @@ pub fn refused() -> GenerateError {
     )
 }
 
+/// The server gave the answer up, since another request came. Asking again at once would do the same to
+/// that one.
+pub fn interrupted() -> GenerateError {
+    GenerateError::new(
+        ErrorKind::RateLimited,
+        "the inference server gave this answer up for a newer request",
+        "Start it with `--interrupt_requests false`, so that requests wait for each other.",
+    )
+}
+
 /// A status that is not success, with the error in its body where it has one. `path` is what was
 /// asked, `has_key` whether a key was sent.
 pub fn status(

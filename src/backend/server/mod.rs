@@ -10,6 +10,7 @@ mod body;
 mod call;
 mod discovery;
 mod failure;
+mod fields;
 mod health;
 mod ollama;
 
@@ -18,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use reqwest::{StatusCode, Url};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -34,8 +35,9 @@ use super::http::client::{self, Clients};
 use super::http::retry::Tries;
 use super::http::{self, Peer, read};
 
+use self::answer::ApiError;
 use self::body::Wire;
-use self::call::{Call, Failed, Line};
+use self::call::{Call, Came, Failed, Line};
 use self::discovery::{Known, Software, Way};
 use self::ollama::{Loading, Urls};
 
@@ -274,35 +276,40 @@ impl Inner {
             };
             events.name_model(answer::shown(&known.model));
             let way = known.way(settings.api);
-            let told = known.context_tokens.unwrap_or(usize::MAX);
-            let context_tokens = settings.context_tokens.min(told);
+            let context_tokens = settings.context_tokens.min(known.most_tokens());
             let wire = Wire::new(request, &known, way, context_tokens, held)?;
             let tokens = wire.prompt_tokens + wire.max_tokens;
             if tokens > context_tokens && !matches!(request.task, Task::Complete(_)) {
                 return Err(failure::too_long(tokens, context_tokens));
             }
+            let url = place(wire.path)?;
             let call = Call {
                 line: line(),
-                url: place(wire.path)?,
+                url: url.clone(),
                 wire: &wire,
                 stop: &request.stop,
                 generated: &|| self.publish(Health::Healthy { speed: None }),
             };
-            let Failed {
-                error,
-                absent,
-                begun,
-            } = match call.run(events).await {
+            let Failed { error, came } = match call.run(events).await {
                 Ok(finish) => return Ok(finish),
                 Err(failed) => failed,
             };
+            let absent = came == Came::Absent;
+            if came == Came::Silence
+                && known.software == Software::LlamaCppPython
+                && let Some(tokens) = told_context(&line(), &url, &wire).await
+                && tokens < known.most_tokens()
+            {
+                known.found_context.store(tokens, Ordering::Relaxed);
+                continue;
+            }
             // A conversation goes by none of the ways of a completion.
             let by_infill = way == Way::Infill && matches!(request.task, Task::Complete(_));
             if absent && by_infill && settings.api == ServerApi::Auto {
                 known.infill.store(false, Ordering::Relaxed);
                 continue;
             }
-            let turned_away = error.kind == ErrorKind::Unavailable && !begun;
+            let turned_away = error.kind == ErrorKind::Unavailable && came != Came::Text;
             // Servers know different parts of JSON Schema. The answer is looked at in any case.
             let has_schema = matches!(&request.task, Task::Chat(task) if task.schema.is_some());
             if turned_away && !absent && held && has_schema {
@@ -312,8 +319,7 @@ impl Inner {
                 held = false;
                 continue;
             }
-            // llama-server takes any name for its only model.
-            let by_name = absent || known.software != Software::LlamaCpp;
+            let by_name = absent || !known.takes_any_name();
             if turned_away && by_name && !known.others.is_empty() {
                 *self.known.lock().await = None;
                 return Err(failure::not_listed(&known.model, &known.others));
@@ -325,6 +331,29 @@ impl Inner {
             return Err(error);
         }
     }
+}
+
+/// What context the server's model has, by its error for a request that it ended without a word.
+/// llama-cpp-python does that to a prompt longer than its context, unless no stream is wanted, and tells
+/// its context nowhere else.
+async fn told_context(line: &Line<'_>, url: &Url, wire: &Wire) -> Option<usize> {
+    let mut body: Map<String, Value> = serde_json::from_slice(&wire.body).ok()?;
+    body.remove("stream_options");
+    body.insert("stream".to_owned(), json!(false));
+    // Where the prompt was not the reason, little is wasted.
+    body.insert("max_tokens".to_owned(), json!(1));
+    let body = Value::Object(body).to_string().into_bytes();
+    let tries = Tries::within(line.settings.first_byte_timeout, 0);
+    let response = match line.send(url, Some(body.clone()), &tries).await {
+        Ok(response) => response,
+        // It may have closed the connection that the silent answer came by.
+        Err(_) => line.send(url, Some(body), &tries).await.ok()?,
+    };
+    if response.status() != StatusCode::BAD_REQUEST {
+        return None;
+    }
+    let body = read::body(response, line.settings.idle_timeout).await;
+    ApiError::find(&serde_json::from_slice(&body).ok()?)?.context_tokens()
 }
 
 /// Asks a server what it is and has. Nothing of the user's is sent but the key.

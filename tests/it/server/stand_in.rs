@@ -16,6 +16,8 @@ use crate::claude::messages_api::http::{Connection, Piece, Request, Response, Se
 pub enum Plays {
     /// llama.cpp's: it has `/infill`.
     LlamaServer,
+    /// llama-cpp-python's.
+    LlamaCppPython,
     /// vLLM.
     Vllm,
     /// Ollama, whose `/api` is answered by the same function as what generates.
@@ -198,6 +200,9 @@ impl Shared {
 fn list(plays: Plays, model: &str) -> Value {
     let entry = match plays {
         Plays::LlamaServer => json!({"id": model, "owned_by": "llamacpp", "meta": {"n_ctx": 4096}}),
+        Plays::LlamaCppPython => {
+            json!({"id": model, "object": "model", "owned_by": "me", "permissions": []})
+        }
         Plays::Vllm => {
             json!({"id": model, "owned_by": "vllm", "root": model, "max_model_len": 2048})
         }
