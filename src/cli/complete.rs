@@ -134,13 +134,7 @@ fn tell_stand_in(app: &App, who: BackendKind) {
 /// Puts the projects' files that govern `folders` in force.
 pub fn open_projects(app: &App, folders: &[PathBuf]) -> Result<(), Failure> {
     let opened = app.configuration.set_folders(folders);
-    match opened
-        .err()
-        .and_then(|problems| problems.into_iter().next())
-    {
-        Some(problem) => Err(problem.into()),
-        None => Ok(()),
-    }
+    opened.map_err(|mistakes| Failure::configuration(&mistakes))
 }
 
 /// The repository's root above `folder`, or `folder` itself.

@@ -127,11 +127,11 @@ impl Surroundings {
         };
         match self.environment() {
             Ok(environment) => layers.environment = environment,
-            Err(error) => layers.problems.push(error),
+            Err(mistakes) => layers.problems.extend(mistakes),
         }
         match self.user(globals) {
             Ok(user) => layers.user = user,
-            Err(error) => layers.problems.push(error),
+            Err(mistakes) => layers.problems.extend(mistakes),
         }
         Ok(layers)
     }
@@ -194,16 +194,20 @@ impl Surroundings {
         found.map(|(_, value)| value.as_os_str())
     }
 
-    fn environment(&self) -> Result<Vec<Layer<Options>>, ConfigError> {
+    fn environment(&self) -> Result<Vec<Layer<Options>>, Vec<ConfigError>> {
         let mut variables = Vec::new();
         for (name, value) in &self.variables {
             let Some(name) = name.to_str() else { continue };
             if !name.starts_with("TANDEM_") && !name.starts_with("ANTHROPIC_") {
                 continue;
             }
-            let value = value
-                .to_str()
-                .ok_or_else(|| ConfigError::new(name, "not UTF-8", "Correct it, or unset it."))?;
+            let value = value.to_str().ok_or_else(|| {
+                vec![ConfigError::new(
+                    name,
+                    "not UTF-8",
+                    "Correct it, or unset it.",
+                )]
+            })?;
             variables.push((name.to_owned(), value.to_owned()));
         }
         let layers = from_environment(variables)?.into_iter();
@@ -212,18 +216,18 @@ impl Surroundings {
             .collect())
     }
 
-    fn user(&self, globals: &Globals) -> Result<Option<Layer<Options>>, ConfigError> {
+    fn user(&self, globals: &Globals) -> Result<Option<Layer<Options>>, Vec<ConfigError>> {
         let Some((file, named)) = self.user_file(globals) else {
             return Ok(None);
         };
         let place = file.display().to_string();
-        let Some(text) = read(&file)? else {
+        let Some(text) = read(&file).map_err(|mistake| vec![mistake])? else {
             if named {
-                return Err(ConfigError::new(
+                return Err(vec![ConfigError::new(
                     place,
                     "there is no such file",
                     "Correct the path; `tandem config init` writes a file to start from.",
-                ));
+                )]);
             }
             return Ok(None);
         };
@@ -328,8 +332,9 @@ impl Surroundings {
 
 /// Refuses to go on with a configuration that cannot be read: for commands a person waits for.
 pub fn sound(layers: &Layers) -> Result<(), Failure> {
-    match layers.problems.first() {
-        None => Ok(()),
-        Some(problem) => Err(problem.clone().into()),
+    if layers.problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::configuration(&layers.problems))
     }
 }

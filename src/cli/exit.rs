@@ -99,6 +99,13 @@ impl Failure {
         Self::Told(Exit::Usage, message.into())
     }
 
+    /// The configuration is wrong, in all these places.
+    pub fn configuration(mistakes: &[ConfigError]) -> Self {
+        let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        // Each mistake is a message of its own.
+        Self::usage(told.join("\ntandem: "))
+    }
+
     /// Something failed.
     pub fn failed(message: impl Into<String>) -> Self {
         Self::Told(Exit::Failed, message.into())

@@ -67,7 +67,13 @@ async fn serve_mcp(
             ))
         })?;
         // As over LSP: an editor's mistake ends nothing, and closes the way out.
-        if let Err(problem) = app.configuration.set_editor(&settings) {
+        for problem in app
+            .configuration
+            .set_editor(&settings)
+            .err()
+            .into_iter()
+            .flatten()
+        {
             tracing::error!("{problem} Nothing leaves this machine until then.");
         }
     }

@@ -11,20 +11,83 @@ use serde::de::{
 use serde::{Deserializer, forward_to_deserialize_any};
 
 use super::ConfigError;
-use super::document::{Entry, Node, Value, plain};
+use super::document::{Entry, Node, Step, Value, plain};
 
 /// Less alike than this, a known key is not what was meant (Jaro-Winkler's scale of 0 to 1, chosen
 /// by trying misspelt keys).
 const ALIKE: f64 = 0.75;
 
-/// Decodes `node`. `place` names its source in errors; `refusal` says what to do about a key that
-/// exists but may not come from there.
+/// How many mistakes are told at once: a screenful. Whoever makes more has the wrong file.
+const MOST_MISTAKES: usize = 20;
+
+/// Decodes `node`, all of whose keys may be left out. `place` names its source in errors; `refusal` says
+/// what to do about a key that exists but may not come from there.
+///
+/// # Errors
+/// Every mistake, in the order of the source, to at most twenty and a word that there are more.
 pub(super) fn decode<T: DeserializeOwned + JsonSchema>(
-    node: &Node,
+    mut node: Node,
     place: &str,
     refusal: &Refusal<'_>,
+) -> Result<T, Vec<ConfigError>> {
+    let mut mistakes = Vec::new();
+    let mut known = None;
+    // Lists that an item was taken out of: what they say of their length is not the user's.
+    let mut shortened: Vec<Vec<Step>> = Vec::new();
+    // Serde stops at the first mistake. What is wrong is taken out, and the rest is read again.
+    loop {
+        let error = match T::deserialize(&node) {
+            Ok(options) if mistakes.is_empty() => return Ok(options),
+            Ok(_) => return Err(mistakes),
+            Err(error) => error,
+        };
+        let place_in_node = error.place_in_node();
+        let removed = node.remove(&place_in_node);
+        if !shortened.contains(&place_in_node) {
+            if mistakes.len() == MOST_MISTAKES {
+                mistakes.push(ConfigError::new(
+                    place,
+                    "there are more mistakes",
+                    "Correct these first.",
+                ));
+                return Err(mistakes);
+            }
+            let known = known.get_or_insert_with(keys::<T>);
+            mistakes.push(error.describe(place, known, refusal));
+        }
+        if !removed {
+            return Err(mistakes);
+        }
+        if let Some((Step::Item(_), list)) = place_in_node.split_last() {
+            shortened.push(list.to_vec());
+        }
+    }
+}
+
+/// Decodes a YAML document.
+///
+/// # Errors
+/// As [`decode`]; what is no such document is one mistake.
+pub(super) fn yaml<T: DeserializeOwned + JsonSchema>(
+    text: &str,
+    place: &str,
+    refusal: &Refusal<'_>,
+) -> Result<T, Vec<ConfigError>> {
+    let node = Node::from_yaml(text, place).map_err(|mistake| vec![mistake])?;
+    decode(node, place, refusal)
+}
+
+/// Decodes one key from text without types.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn text<T: DeserializeOwned + JsonSchema>(
+    key: &str,
+    text: &str,
+    place: &str,
 ) -> Result<T, ConfigError> {
-    T::deserialize(node).map_err(|error| error.describe(place, &keys::<T>(), refusal))
+    T::deserialize(&Node::raw(key, text))
+        .map_err(|error| error.describe(place, &keys::<T>(), &Refusal::NONE))
 }
 
 /// Keys that exist elsewhere and are not allowed here.
@@ -93,8 +156,8 @@ pub(super) fn nearest<'a>(unknown: &str, known: &'a [String]) -> Option<&'a str>
 /// What is wrong, and where.
 #[derive(Debug)]
 pub(super) struct DecodeError {
-    /// The keys that lead there, innermost first.
-    path: Vec<String>,
+    /// The steps that lead there, innermost first.
+    path: Vec<Step>,
     line: Option<usize>,
     problem: Problem,
 }
@@ -119,16 +182,29 @@ impl DecodeError {
         self
     }
 
-    fn inside(mut self, key: &str, line: Option<usize>) -> Self {
-        self.path.push(key.to_owned());
+    fn inside(mut self, step: Step, line: Option<usize>) -> Self {
+        self.path.push(step);
         self.at(line)
+    }
+
+    /// The steps from the root to what is wrong, as small a part as can be taken out.
+    fn place_in_node(&self) -> Vec<Step> {
+        let mut steps: Vec<Step> = self.path.iter().rev().cloned().collect();
+        if let Problem::UnknownKey(key) = &self.problem {
+            steps.push(Step::Key(key.clone()));
+        }
+        steps
     }
 
     fn describe(self, place: &str, known: &[String], refusal: &Refusal<'_>) -> ConfigError {
         let place = self
             .line
             .map_or_else(|| place.to_owned(), |line| format!("{place}:{line}"));
-        let mut path: Vec<&str> = self.path.iter().rev().map(String::as_str).collect();
+        let keys = self.path.iter().rev().filter_map(|step| match step {
+            Step::Key(key) => Some(key.as_str()),
+            Step::Item(_) => None,
+        });
+        let mut path: Vec<&str> = keys.collect();
         let (message, next_step) = match &self.problem {
             Problem::UnknownKey(key) => {
                 path.push(key);
@@ -332,7 +408,7 @@ impl<'de> Deserializer<'de> for &'de Node {
             Value::Number(value) => visitor.visit_f64(*value),
             Value::Text(text) => visitor.visit_str(text),
             Value::Raw(text) => raw_scalar(text, visitor),
-            Value::List(items) => visitor.visit_seq(Items(items.iter())),
+            Value::List(items) => visitor.visit_seq(Items(items.iter().enumerate())),
             Value::Map(entries) => visitor.visit_map(Entries {
                 entries: entries.iter(),
                 value: None,
@@ -370,7 +446,7 @@ impl<'de> Deserializer<'de> for &'de Node {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         match &self.value {
-            Value::Null => visitor.visit_seq(Items([].iter())),
+            Value::Null => visitor.visit_seq(Items([].iter().enumerate())),
             Value::Raw(text) => raw_list(text, visitor),
             _ => self.deserialize_any(visitor),
         }
@@ -449,7 +525,7 @@ fn raw_list<'de, V: Visitor<'de>>(text: &str, visitor: V) -> Result<V::Value, De
     ))
 }
 
-struct Items<'de>(std::slice::Iter<'de, Node>);
+struct Items<'de>(std::iter::Enumerate<std::slice::Iter<'de, Node>>);
 
 impl<'de> SeqAccess<'de> for Items<'de> {
     type Error = DecodeError;
@@ -458,10 +534,12 @@ impl<'de> SeqAccess<'de> for Items<'de> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, DecodeError> {
-        self.0
-            .next()
-            .map(|node| seed.deserialize(node).map_err(|error| error.at(node.line)))
-            .transpose()
+        let item = self.0.next();
+        item.map(|(index, node)| {
+            seed.deserialize(node)
+                .map_err(|error| error.inside(Step::Item(index), node.line))
+        })
+        .transpose()
     }
 }
 
@@ -494,6 +572,6 @@ impl<'de> MapAccess<'de> for Entries<'de> {
             return Err(DecodeError::custom("a value before its key"));
         };
         seed.deserialize(&entry.node)
-            .map_err(|error| error.inside(&entry.key, entry.line))
+            .map_err(|error| error.inside(Step::Key(entry.key.clone()), entry.line))
     }
 }

@@ -52,7 +52,44 @@ pub(super) struct Entry {
     pub node: Node,
 }
 
+/// A step from a node into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// To the value of a key.
+    Key(String),
+    /// To an item of a list, from 0.
+    Item(usize),
+}
+
 impl Node {
+    /// Takes out what the steps lead to, its key included. Says whether it was there; the node itself
+    /// cannot be taken out.
+    pub fn remove(&mut self, steps: &[Step]) -> bool {
+        let Some((step, deeper)) = steps.split_first() else {
+            return false;
+        };
+        match (&mut self.value, step) {
+            (Value::Map(entries), Step::Key(key)) => {
+                let Some(index) = entries.iter().position(|entry| entry.key == *key) else {
+                    return false;
+                };
+                if !deeper.is_empty() {
+                    return entries[index].node.remove(deeper);
+                }
+                entries.remove(index);
+                true
+            }
+            (Value::List(items), Step::Item(index)) if *index < items.len() => {
+                if !deeper.is_empty() {
+                    return items[*index].remove(deeper);
+                }
+                items.remove(*index);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// A raw text under a dotted key: `a.b` becomes `{a: {b: text}}`.
     pub fn raw(dotted_key: &str, text: &str) -> Self {
         let leaf = Self {

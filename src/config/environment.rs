@@ -23,10 +23,11 @@ const PLACEHOLDER: &str = "${user_config.";
 /// hold a bundle's placeholder. Highest first.
 ///
 /// # Errors
-/// An unknown variable that begins with `TANDEM_`, or a value that does not fit its key.
+/// Every unknown variable that begins with `TANDEM_`, and every value that does not fit its key.
 pub fn from_environment(
     variables: impl IntoIterator<Item = (String, String)>,
-) -> Result<Vec<Layer<Options>>, ConfigError> {
+) -> Result<Vec<Layer<Options>>, Vec<ConfigError>> {
+    let mut mistakes = Vec::new();
     let mut ours = Vec::new();
     let mut anthropic = Vec::new();
     let mut known: Option<Vec<(String, String)>> = None;
@@ -39,17 +40,21 @@ pub fn from_environment(
                 api_key: ApiKey::new(&value),
                 ..ClaudeOptions::default()
             },
-            "ANTHROPIC_BASE_URL" => ClaudeOptions {
-                base_url: Some(BaseUrl::new(&value).ok_or_else(|| {
+            "ANTHROPIC_BASE_URL" => {
+                let Some(base_url) = BaseUrl::new(&value) else {
                     // The value is not shown: people paste keys into the wrong variable.
-                    ConfigError::new(
+                    mistakes.push(ConfigError::new(
                         &name,
                         "not an address such as `https://api.anthropic.com`",
                         "Correct it, or unset it.",
-                    )
-                })?),
-                ..ClaudeOptions::default()
-            },
+                    ));
+                    continue;
+                };
+                ClaudeOptions {
+                    base_url: Some(base_url),
+                    ..ClaudeOptions::default()
+                }
+            }
             SERVER_KEY_VARIABLE => {
                 let server = ServerOptions {
                     api_key: ApiKey::new(&value),
@@ -67,11 +72,14 @@ pub fn from_environment(
                     let keys = Options::keys().into_iter();
                     keys.map(|key| (variable(&key), key)).collect()
                 });
-                let Some((_, key)) = known.iter().find(|(variable, _)| *variable == name) else {
-                    return Err(unknown(&name, known));
-                };
-                let options = Options::from_text(key, &value, &name)?;
-                ours.push(Layer::new(name, options));
+                let key = known.iter().find(|(variable, _)| *variable == name);
+                let options = key
+                    .ok_or_else(|| unknown(&name, known))
+                    .and_then(|(_, key)| Options::from_text(key, &value, &name));
+                match options {
+                    Ok(options) => ours.push(Layer::new(name, options)),
+                    Err(mistake) => mistakes.push(mistake),
+                }
                 continue;
             }
             _ => continue,
@@ -81,6 +89,10 @@ pub fn from_environment(
             ..Options::default()
         };
         anthropic.push(Layer::new(name, options));
+    }
+    if !mistakes.is_empty() {
+        mistakes.sort_by(|a, b| a.place.cmp(&b.place));
+        return Err(mistakes);
     }
     // The order of the environment means nothing; this one does not change from run to run.
     ours.sort_by(|a, b| a.place.cmp(&b.place));

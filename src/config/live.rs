@@ -19,14 +19,14 @@ pub struct Configuration {
 struct State {
     /// Without the editor's and the projects' problems.
     layers: Layers,
-    editor_problem: Option<ConfigError>,
+    editor_problems: Vec<ConfigError>,
     project_problems: Vec<ConfigError>,
 }
 
 impl State {
     fn layers(&self) -> Layers {
         let mut layers = self.layers.clone();
-        layers.problems.extend(self.editor_problem.clone());
+        layers.problems.extend(self.editor_problems.iter().cloned());
         layers
             .problems
             .extend(self.project_problems.iter().cloned());
@@ -42,7 +42,7 @@ impl Configuration {
         Self {
             state: Mutex::new(State {
                 layers,
-                editor_problem: None,
+                editor_problems: Vec::new(),
                 project_problems: Vec::new(),
             }),
             settings,
@@ -64,20 +64,20 @@ impl Configuration {
     /// Takes the editor's settings, all of them: what it said before is forgotten.
     ///
     /// # Errors
-    /// When they cannot be read. What was in force then stays, except that nothing leaves the machine
-    /// until they can: they may have meant to say so.
-    pub fn set_editor(&self, settings: &Value) -> Result<(), ConfigError> {
+    /// All that is wrong with them. What was in force then stays, except that nothing leaves the machine
+    /// until they can be read: they may have meant to say so.
+    pub fn set_editor(&self, settings: &Value) -> Result<(), Vec<ConfigError>> {
         let read = EditorOptions::from_json(settings);
         let mut state = self.lock();
         let outcome = match read {
             Ok(options) => {
                 state.layers.editor = options;
-                state.editor_problem = None;
+                state.editor_problems.clear();
                 Ok(())
             }
-            Err(error) => {
-                state.editor_problem = Some(error.clone());
-                Err(error)
+            Err(mistakes) => {
+                state.editor_problems.clone_from(&mistakes);
+                Err(mistakes)
             }
         };
         self.publish(&state);
@@ -88,7 +88,7 @@ impl Configuration {
     /// several, what any of them keeps is kept for all: text of one goes into prompts for another.
     ///
     /// # Errors
-    /// The files that cannot be read. Nothing leaves the machine until they can.
+    /// All that is wrong with the files. Nothing leaves the machine until they can.
     pub fn set_folders(&self, folders: &[PathBuf]) -> Result<(), Vec<ConfigError>> {
         let (projects, problems) = read_projects(folders);
         let mut state = self.lock();
@@ -128,11 +128,21 @@ impl Configuration {
 /// The projects' files that govern `folder`, the innermost first.
 ///
 /// # Errors
-/// The first that cannot be read.
-pub fn governing(folder: &Path) -> Result<Vec<Layer<ProjectOptions>>, ConfigError> {
-    let files = paths::project_files(folder)?;
-    let layers = files.iter().map(|file| read_project(file));
-    layers.filter_map(Result::transpose).collect()
+/// All that is wrong with them.
+pub fn governing(folder: &Path) -> Result<Vec<Layer<ProjectOptions>>, Vec<ConfigError>> {
+    let files = paths::project_files(folder).map_err(|mistake| vec![mistake])?;
+    let (mut layers, mut mistakes) = (Vec::new(), Vec::new());
+    for file in &files {
+        match read_project(file) {
+            Ok(layer) => layers.extend(layer),
+            Err(wrong) => mistakes.extend(wrong),
+        }
+    }
+    if mistakes.is_empty() {
+        Ok(layers)
+    } else {
+        Err(mistakes)
+    }
 }
 
 fn read_projects(folders: &[PathBuf]) -> (Vec<Layer<ProjectOptions>>, Vec<ConfigError>) {
@@ -147,15 +157,22 @@ fn read_projects(folders: &[PathBuf]) -> (Vec<Layer<ProjectOptions>>, Vec<Config
                     }
                 }
             }
-            Err(error) => problems.push(error),
+            // Two folders may have a file above them in common.
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    if !problems.contains(&mistake) {
+                        problems.push(mistake);
+                    }
+                }
+            }
         }
     }
     (layers, problems)
 }
 
-fn read_project(file: &Path) -> Result<Option<Layer<ProjectOptions>>, ConfigError> {
+fn read_project(file: &Path) -> Result<Option<Layer<ProjectOptions>>, Vec<ConfigError>> {
     let place = file.display().to_string();
-    let Some(text) = paths::read(file)? else {
+    let Some(text) = paths::read(file).map_err(|mistake| vec![mistake])? else {
         return Ok(None);
     };
     let options = ProjectOptions::from_yaml(&text, &place)?;

@@ -6,7 +6,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::decode::{self, Refusal};
-use super::document::Node;
 use super::texts::{BaseUrl, LogFilter, ModelName, PathGlob, Program};
 use super::values::{AutoSpan, Bytes, Count, Dollars, Span};
 use super::{ApiKey, BundleRuntime, ComputeDevice, ComputeEngine, ConfigError, Mode, ServerApi};
@@ -262,17 +261,19 @@ impl Options {
     /// Reads the user's own file.
     ///
     /// # Errors
-    /// Names the file, the line, the key and the next step.
-    pub fn from_yaml(text: &str, place: &str) -> Result<Self, ConfigError> {
-        decode::decode(&Node::from_yaml(text, place)?, place, &Refusal::NONE)
+    /// Every mistake, in order: each names the file, the line, the key and the next step. What is no
+    /// YAML is one mistake.
+    pub fn from_yaml(text: &str, place: &str) -> Result<Self, Vec<ConfigError>> {
+        decode::yaml(text, place, &Refusal::NONE)
     }
 
     /// Reads one key from text without types, as variables and flags hold it. Lists part at commas.
     ///
     /// # Errors
-    /// As [`Self::from_yaml`]; and for the key command, which only the user's own file may name.
+    /// A key that does not exist, a value that does not fit it; and the key command, which only the
+    /// user's own file may name.
     pub fn from_text(key: &str, text: &str, place: &str) -> Result<Self, ConfigError> {
-        let options: Self = decode::decode(&Node::raw(key, text), place, &Refusal::NONE)?;
+        let options: Self = decode::text(key, text, place)?;
         for (named, key) in [
             (&options.claude.api_key_command, "claude"),
             (&options.server.api_key_command, "server"),

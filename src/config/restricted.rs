@@ -162,14 +162,15 @@ impl ProjectOptions {
     /// Reads a project's file.
     ///
     /// # Errors
-    /// Names the file, the line, the key and the next step; a key that only the user may set says so.
-    pub fn from_yaml(text: &str, place: &str) -> Result<Self, ConfigError> {
+    /// Every mistake, in order: each names the file, the line, the key and the next step; a key that
+    /// only the user may set says so. What is no YAML is one mistake.
+    pub fn from_yaml(text: &str, place: &str) -> Result<Self, Vec<ConfigError>> {
         let refusal = Refusal {
             elsewhere: Options::keys,
             why: "is not for a project's file to say, which can only tighten what the user allows",
             next_step: "Remove it here; `tandem config path` says where your own file is.",
         };
-        decode::decode(&Node::from_yaml(text, place)?, place, &refusal)
+        decode::yaml(text, place, &refusal)
     }
 }
 
@@ -177,15 +178,16 @@ impl EditorOptions {
     /// Reads what an editor sent; `null` says nothing.
     ///
     /// # Errors
-    /// Names the key and the next step; a key that only the user's own file may hold says so.
-    pub fn from_json(json: &serde_json::Value) -> Result<Self, ConfigError> {
+    /// Every mistake: each names the key and the next step; a key that only the user's own file may hold
+    /// says so.
+    pub fn from_json(json: &serde_json::Value) -> Result<Self, Vec<ConfigError>> {
         let refusal = Refusal {
             elsewhere: Options::keys,
             why: "is not for the editor's settings to say, which may come out of a project",
             next_step: "Write it in your own file (`tandem config path` says where that is), or \
                         start `tandem` with `--set`.",
         };
-        decode::decode(&Node::from_json(json), "the editor's settings", &refusal)
+        decode::decode(Node::from_json(json), "the editor's settings", &refusal)
     }
 
     /// The same as options, less what would loosen what `user` says in so many words about what

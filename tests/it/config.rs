@@ -1,13 +1,15 @@
 //! The configuration: what is read, what is refused and how, which level wins, and that no project
 //! can loosen what its user keeps.
 
+mod mistakes;
+
 use std::path::Path;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tandem::config::{
-    Configuration, EditorOptions, Layer, Layers, Mode, Options, Origin, ProjectOptions, Settings,
-    config_schema, from_environment, starting_file,
+    ConfigError, Configuration, EditorOptions, Layer, Layers, Mode, Options, Origin,
+    ProjectOptions, Settings, config_schema, from_environment, starting_file,
 };
 
 fn user(yaml: &str) -> Layer<Options> {
@@ -15,6 +17,13 @@ fn user(yaml: &str) -> Layer<Options> {
         "config.yaml",
         Options::from_yaml(yaml, "config.yaml").unwrap(),
     )
+}
+
+/// What is told of a source that cannot be read, one mistake a line.
+#[track_caller]
+fn told<T: std::fmt::Debug>(read: Result<T, Vec<ConfigError>>) -> String {
+    let errors: Vec<String> = read.unwrap_err().iter().map(ToString::to_string).collect();
+    errors.join("\n")
 }
 
 fn project(yaml: &str) -> Layer<ProjectOptions> {
@@ -89,7 +98,7 @@ fn mistakes_name_the_line_the_key_and_the_next_step() {
              `privacy`, `server`.",
         ),
     ] {
-        let error = Options::from_yaml(yaml, "f").unwrap_err().to_string();
+        let error = told(Options::from_yaml(yaml, "f"));
         assert_eq!(error, expected, "{yaml}");
         assert!(!error.contains("secret"));
     }
@@ -126,7 +135,8 @@ fn the_starting_file_is_right_when_its_comments_are_removed() {
         .filter(is_key)
         .collect();
     let text = keys.join("\n");
-    let options = Options::from_yaml(&text, "f").unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let options =
+        Options::from_yaml(&text, "f").unwrap_or_else(|error| panic!("{error:?}\n{text}"));
     assert_eq!(Settings::from(options), Settings::default(), "{text}");
 }
 
@@ -264,9 +274,7 @@ fn variables_are_read_by_the_names_of_their_keys() {
             "ANTHROPIC_BASE_URL: not an address",
         ),
     ] {
-        let error = from_environment([(name.to_owned(), value.to_owned())])
-            .unwrap_err()
-            .to_string();
+        let error = told(from_environment([(name.to_owned(), value.to_owned())]));
         assert!(error.contains(expected), "{error}");
         assert!(!error.contains("secret"), "{error}");
     }
@@ -325,9 +333,7 @@ fn a_project_cannot_say_what_is_not_its_own() {
         ),
         ("privcy: {}", "Did you mean `privacy`?"),
     ] {
-        let error = ProjectOptions::from_yaml(yaml, ".tandem.yaml")
-            .unwrap_err()
-            .to_string();
+        let error = told(ProjectOptions::from_yaml(yaml, ".tandem.yaml"));
         assert!(error.contains(expected), "{yaml}: {error}");
         assert!(error.starts_with(".tandem.yaml:1: "), "{error}");
     }
@@ -361,7 +367,7 @@ fn an_editor_cannot_name_programs_addresses_or_files_nor_loosen() {
         (json!([1]), "found a list, expected a group of keys"),
         (json!({"mod": "auto"}), "Did you mean `mode`?"),
     ] {
-        let error = EditorOptions::from_json(&settings).unwrap_err().to_string();
+        let error = told(EditorOptions::from_json(&settings));
         assert!(error.contains(expected), "{settings}: {error}");
     }
     assert_eq!(
@@ -453,9 +459,12 @@ proptest! {
     fn any_text_is_a_configuration_or_a_mistake_with_its_line(
         text in "((mode|local|claude|completion|privacy|log|deny|model|debounce|x)?[-:,?!&*#|>'\"\\[\\]{}%@ \\n\\t0-9a-z~.]{0,6}){0,12}"
     ) {
-        if let Err(error) = Options::from_yaml(&text, "f") {
-            prop_assert!(error.place.starts_with('f'));
-            prop_assert!(!error.next_step.is_empty());
+        if let Err(errors) = Options::from_yaml(&text, "f") {
+            prop_assert!(!errors.is_empty());
+            for error in errors {
+                prop_assert!(error.place.starts_with('f'));
+                prop_assert!(!error.next_step.is_empty());
+            }
         }
         let _ = ProjectOptions::from_yaml(&text, "f");
         let _ = from_environment([("TANDEM_COMPLETION_DEBOUNCE".to_owned(), text)]);
@@ -491,13 +500,8 @@ fn a_session_follows_its_editor_and_its_projects() {
         .set_editor(&json!({"completion": {"max_tokens": 9}}))
         .unwrap();
     assert_eq!(settings.borrow().completion.max_tokens, 9);
-    let error = configuration
-        .set_editor(&json!({"mode": "locl-only"}))
-        .unwrap_err();
-    assert!(
-        error.to_string().contains("Did you mean `local-only`?"),
-        "{error}"
-    );
+    let error = told(configuration.set_editor(&json!({"mode": "locl-only"})));
+    assert!(error.contains("Did you mean `local-only`?"), "{error}");
     assert_eq!(
         settings.borrow().mode,
         Mode::LocalOnly,

@@ -22,8 +22,11 @@ impl Projects {
             return Err(Denial::Unexaminable);
         };
         let mut keep_git_ignored = false;
-        for layer in governing(folder).map_err(|why| Denial::ProjectUnreadable {
-            why: why.to_string(),
+        for layer in governing(folder).map_err(|mistakes| Denial::ProjectUnreadable {
+            why: mistakes
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
         })? {
             if keeps(&layer.options, &layer.place, file) {
                 return Err(Denial::KeptByProject { file: layer.place });

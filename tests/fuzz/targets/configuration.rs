@@ -1,4 +1,4 @@
-//! A configuration file of any text, the user's or a project's: options, or an error with a next step.
+//! A configuration file of any text, the user's or a project's: options, or errors with a next step.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -9,8 +9,8 @@ fuzz_target!(|text: &str| {
     check(ProjectOptions::from_yaml(text, ".tandem.yaml").err());
 });
 
-fn check(error: Option<ConfigError>) {
-    if let Some(error) = error {
+fn check(errors: Option<Vec<ConfigError>>) {
+    for error in errors.into_iter().flatten() {
         let message = error.to_string();
         assert!(message.contains(".yaml"), "{message}");
         assert!(message.ends_with(['.', '?']), "{message}");
