@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::AskArgs;
 use super::complete::{
-    LOADING, milliseconds, nothing, open_projects, read_document, read_stdin, tokens,
+    LOADING, milliseconds, nothing, open_projects, read_document, read_stdin, tell_who_failed,
+    tokens,
 };
 use super::edge::Surroundings;
 use super::exit::{Exit, Failure};
@@ -105,13 +106,16 @@ pub async fn run(app: App, surroundings: &Surroundings, args: AskArgs) -> Result
     if args.json {
         let outcome = stream.collect_within(LIMIT, |_| ()).await;
         drop(progress);
+        tell_who_failed(&app);
         return in_json(outcome, by_schema, started.elapsed());
     }
     let outcome = tokio::time::timeout(
         LIMIT,
         print(stream, progress, surroundings.stdout_is_terminal),
     );
-    match outcome.await {
+    let outcome = outcome.await;
+    tell_who_failed(&app);
+    match outcome {
         Ok(outcome) => outcome,
         Err(_) => Err(Failure::failed(format!(
             "no end within {} minutes. Ask for less at once.",

@@ -75,13 +75,7 @@ pub async fn run(
         .await;
     let took = started.elapsed();
     drop(progress);
-    let who = match &outcome {
-        Ok(answer) => Some(&answer.attribution),
-        Err(no_answer) => no_answer.attribution.as_ref(),
-    };
-    if let Some(who) = who {
-        tell_stand_in(&app, who.backend);
-    }
+    tell_who_failed(&app);
 
     match outcome {
         Ok(answer) if args.json => {
@@ -109,25 +103,43 @@ pub async fn run(
     }
 }
 
-/// Tells that the model which was configured did not answer, since another model's answer looks the
-/// same.
-fn tell_stand_in(app: &App, who: BackendKind) {
-    let status = app.router.status();
+/// Tells which backends did not answer that should have: another model's answer looks the same. The error of
+/// a request that failed names those that were asked, so only the others are told of here.
+pub fn tell_who_failed(app: &App) {
+    let Some(decision) = app.router.decisions().pop() else {
+        return;
+    };
+    let Some(who) = decision.attribution.map(|who| who.backend) else {
+        return;
+    };
+    let (begin, does_not) = match decision.why {
+        None => (format!("{who} answers, since "), "does not"),
+        Some(_) => (String::new(), "does not answer"),
+    };
+    let asked = &decision.failed_attempts;
     let has_model = app.router.settings().local.model.is_some();
-    let configured = status.iter().find(|one| match one.kind {
-        BackendKind::Embedded | BackendKind::Claude => false,
-        BackendKind::Server => true,
-        BackendKind::CoreMl | BackendKind::Candle | BackendKind::Scripted => has_model,
-    });
-    let silent = configured.filter(|one| one.kind != who);
-    if let Some((one, trouble)) = silent.and_then(|one| Some((one, one.health.trouble()?))) {
-        let name = match one.kind {
-            BackendKind::Server => "inference server",
-            _ => "local model",
+    let status = app.router.status();
+    let not_asked = status.iter().filter(|one| {
+        let is_wanted = match one.kind {
+            BackendKind::Embedded | BackendKind::Claude => false,
+            BackendKind::Server => true,
+            BackendKind::CoreMl | BackendKind::Candle | BackendKind::Scripted => has_model,
         };
-        output::note(&format!(
-            "{who} answers, since the {name} does not: {trouble}"
-        ));
+        is_wanted && one.kind != who && asked.iter().all(|failed| failed.backend != one.kind)
+    });
+    let not_asked = not_asked.filter_map(|one| Some((one.kind, one.health.trouble()?)));
+    let asked = asked
+        .iter()
+        .filter(|_| decision.why.is_none())
+        .map(|failed| (failed.backend, failed.message.as_str()));
+    for (kind, trouble) in asked.chain(not_asked) {
+        let name = match kind {
+            BackendKind::Server => "the inference server",
+            BackendKind::Claude => "Claude",
+            BackendKind::Embedded => "the embedded model",
+            BackendKind::CoreMl | BackendKind::Candle | BackendKind::Scripted => "the local model",
+        };
+        output::note(&format!("{begin}{name} {does_not}: {trouble}"));
     }
 }
 

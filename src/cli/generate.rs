@@ -45,7 +45,11 @@ pub fn run(
     let settings = layers.settings();
     // SAFETY: commands run on the main thread, and no other is started before this point.
     unsafe { threads::limit(settings.local.threads) };
-    let _filter = logging::start(&settings.log, surroundings.stderr_is_terminal)?;
+    let _filter = logging::start(
+        &settings.log,
+        surroundings.stderr_is_terminal,
+        logging::Teller::Command,
+    )?;
     let Some(path) = &settings.local.model else {
         return Err(Failure::usage(
             "no model is named. Name a GGUF file, a folder with safetensors or an ANEMLL bundle \

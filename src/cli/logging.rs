@@ -15,8 +15,20 @@ use tracing_subscriber::{Registry, fmt, reload};
 use super::exit::Failure;
 use crate::config::{LogSettings, Settings};
 
+/// Who else tells of what fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Teller {
+    /// Nobody but a client that may keep it to itself: the log is where it is looked for.
+    Log,
+    /// A command, on standard error, before it ends. It is not said twice.
+    Command,
+}
+
 /// Changes what is logged while the process runs.
-pub struct Filter(reload::Handle<EnvFilter, Registry>);
+pub struct Filter {
+    handle: reload::Handle<EnvFilter, Registry>,
+    silent: &'static [&'static str],
+}
 
 impl Filter {
     /// Follows the settings until they are gone.
@@ -26,18 +38,23 @@ impl Filter {
             let wanted = settings.borrow_and_update().log.filter.clone();
             if wanted != current {
                 // Does not fail: the subscriber lives as long as the process.
-                let _ = self.0.reload(filter_of(&wanted));
+                let _ = self.handle.reload(filter_of(&wanted, self.silent));
                 current = wanted;
             }
         }
     }
 }
 
-/// Starts logging, once a process. Colours only for a person (`colours`).
+/// Starts logging, once a process. Colours only for a person (`colours`). What `teller` tells by itself
+/// is logged only where the log is a file, or more is to be logged than is by default.
 ///
 /// # Errors
 /// When the log file cannot be opened.
-pub fn start(settings: &LogSettings, colours: bool) -> Result<Filter, Failure> {
+pub fn start(settings: &LogSettings, colours: bool, teller: Teller) -> Result<Filter, Failure> {
+    let silent: &[_] = match teller {
+        Teller::Command if *settings == LogSettings::default() => &TOLD,
+        Teller::Command | Teller::Log => &[],
+    };
     let (writer, colours) = match &settings.file {
         None => (BoxMakeWriter::new(io::stderr), colours),
         Some(path) => {
@@ -55,7 +72,7 @@ pub fn start(settings: &LogSettings, colours: bool) -> Result<Filter, Failure> {
             (BoxMakeWriter::new(Mutex::new(file)), false)
         }
     };
-    let (filter, handle) = reload::Layer::new(filter_of(&settings.filter));
+    let (filter, handle) = reload::Layer::new(filter_of(&settings.filter, silent));
     let lines = fmt::layer().with_writer(writer).with_ansi(colours);
     // Fails only where a subscriber stands already, as in tests that share a process.
     let _ = tracing_subscriber::registry()
@@ -63,7 +80,7 @@ pub fn start(settings: &LogSettings, colours: bool) -> Result<Filter, Failure> {
         .with(lines)
         .try_init();
     std::panic::set_hook(Box::new(log_panic));
-    Ok(Filter(handle))
+    Ok(Filter { handle, silent })
 }
 
 /// Crates that, at `debug`, log what passes through them: whole requests and answers, with the
@@ -77,11 +94,20 @@ const TALKATIVE: [&str; 6] = [
     "reqwest=warn",
 ];
 
-/// The filter that a text means. The text was checked when the configuration was read.
-fn filter_of(text: &str) -> EnvFilter {
+/// Where it is logged that a backend failed. Commands tell that with their answer or their error.
+const TOLD: [&str; 3] = [
+    "tandem::router::attempt=off",
+    "tandem::backend::local::queue=off",
+    "tandem::backend::local::named=off",
+];
+
+/// The filter that a text means, without what is `silent`. The text was checked when the configuration was
+/// read.
+fn filter_of(text: &str, silent: &[&str]) -> EnvFilter {
     let filter = EnvFilter::try_new(text).unwrap_or_default();
     TALKATIVE
         .iter()
+        .chain(silent)
         .filter_map(|directive| directive.parse().ok())
         .fold(filter, EnvFilter::add_directive)
 }

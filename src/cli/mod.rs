@@ -35,6 +35,7 @@ use tokio_util::task::AbortOnDropHandle;
 use self::args::{Cli, Command, ConfigCommand, DaemonCommand, Globals};
 use self::edge::Surroundings;
 use self::exit::{Exit, Failure};
+use self::logging::Teller;
 use self::signals::Termination;
 use crate::app::{App, ScriptedAnswer, Sharing};
 use crate::backend::local::threads;
@@ -215,7 +216,12 @@ fn with_app<F: Future<Output = Result<Exit, Failure>>>(
 ) -> Result<Exit, Failure> {
     // SAFETY: commands run on the main thread, and no other is started before this point.
     unsafe { threads::limit(layers.settings().local.threads) };
-    let filter = logging::start(&layers.settings().log, surroundings.stderr_is_terminal)?;
+    let teller = match models {
+        Models::Shared(_) => Teller::Log,
+        Models::SharedIfRunning(_) | Models::Own => Teller::Command,
+    };
+    let log = &layers.settings().log;
+    let filter = logging::start(log, surroundings.stderr_is_terminal, teller)?;
     for problem in &layers.problems {
         tracing::error!("{problem} Nothing leaves this machine until then.");
     }

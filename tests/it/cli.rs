@@ -2,6 +2,7 @@
 
 mod install;
 mod schema;
+mod told;
 
 use std::io::Write;
 use std::path::Path;

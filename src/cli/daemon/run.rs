@@ -158,7 +158,7 @@ fn start_log(
         })?;
         log.filter = filter.into_string();
     }
-    logging::start(&log, surroundings.stderr_is_terminal)?;
+    logging::start(&log, surroundings.stderr_is_terminal, logging::Teller::Log)?;
     Ok(())
 }
 
