@@ -26,7 +26,7 @@ pub struct Options {
     pub local: LocalOptions,
     /// The process that holds the model for all sessions.
     pub daemon: DaemonOptions,
-    /// An inference server of yours, such as vLLM, SGLang or llama-server.
+    /// An inference server of yours, such as vLLM, SGLang, llama-server or Ollama.
     pub server: ServerOptions,
     /// Claude.
     pub claude: ClaudeOptions,
@@ -148,7 +148,7 @@ pub struct ClaudeOptions {
     pub retries: Option<Count<0, 10>>,
 }
 
-/// An inference server of yours, such as vLLM, SGLang or llama-server: anything that speaks OpenAI's
+/// An inference server of yours, such as vLLM, SGLang, llama-server or Ollama: anything that speaks OpenAI's
 /// completions or chat. It counts as another machine wherever it is.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -80,13 +80,15 @@ pub enum BundleRuntime {
 #[serde(rename_all = "kebab-case")]
 pub enum ServerApi {
     /// By `/infill` where it is there; else by `/v1/completions`, where the model's name tells how it
-    /// learnt to fill holes; else by `/v1/chat/completions`.
+    /// learnt to fill holes; else by `/v1/chat/completions`. Of Ollama: by `/api/generate` where the name
+    /// tells; else by `/v1/completions` where `ollama show` says `insert`; else by chat.
     #[default]
     Auto,
     /// By `/infill`, as llama.cpp's server has it.
     Infill,
     /// By `/v1/completions`: for a model that fills holes in its own frame, for any other the text
-    /// before the cursor alone.
+    /// before the cursor alone. Of Ollama by `/api/generate`, where the model's name tells how it learnt to
+    /// fill holes.
     Completions,
     /// By `/v1/chat/completions`.
     Chat,

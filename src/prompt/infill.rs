@@ -213,6 +213,12 @@ impl Marks {
         self.order == Order::PrefixFirst
     }
 
+    /// Whether the frame has a place for other files.
+    #[must_use]
+    pub fn has_files(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// The prompt for a document at `path`.
     #[must_use]
     pub fn render(&self, parts: &Parts<'_>, path: Option<&str>) -> String {

@@ -12,7 +12,7 @@ use crate::inference::{EventSender, Finish, FinishReason, GenerateError, Usage};
 use crate::prompt::chat::ChatPrompt;
 
 use crate::backend::http::failure::{Failure, connection, cut_off, too_slow};
-use crate::backend::http::read::{self, Events};
+use crate::backend::http::read::{self, Events, Framing};
 use crate::backend::http::retry::{self, Tries};
 use crate::backend::http::stop::StopSequences;
 
@@ -171,7 +171,14 @@ impl Call<'_> {
             return Err(self.turned_away(response).await);
         }
         let idle = self.settings.idle_timeout;
-        let arriving = Events::new(&PEER, response, started, idle, self.max_tokens)?;
+        let arriving = Events::new(
+            &PEER,
+            response,
+            Framing::Sse,
+            started,
+            idle,
+            self.max_tokens,
+        )?;
         self.read(arriving, events, tally, has_text).await
     }
 

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod failure;
+pub mod lines;
 pub mod read;
 pub mod retry;
 pub mod sse;

@@ -8,7 +8,8 @@ use reqwest::header::CONTENT_TYPE;
 use tokio::time::{Instant, timeout_at};
 
 use super::failure::{self, Failure};
-use super::sse::{SseEvent, SseParser};
+use super::lines::LineParser;
+use super::sse::{SseEvent, SseFault, SseParser};
 use super::{ANSWER_LIMIT, Peer, bounded};
 
 /// Signs of life (pings, comments, parts of an event) carry an answer over so many idle limits, no
@@ -24,6 +25,29 @@ const STREAM_BYTES_A_TOKEN: usize = 1024;
 /// Bytes of a stream besides the tokens.
 const STREAM_BYTES_BESIDES: usize = 1 << 20;
 
+/// How events are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// As server-sent events.
+    Sse,
+    /// Each is a line of JSON.
+    Lines,
+}
+
+enum Parser {
+    Sse(SseParser),
+    Lines(LineParser),
+}
+
+impl Parser {
+    fn push(&mut self, bytes: &[u8], arrived: &mut VecDeque<SseEvent>) -> Result<(), SseFault> {
+        match self {
+            Self::Sse(parser) => parser.push(bytes, arrived),
+            Self::Lines(parser) => parser.push(bytes, arrived),
+        }
+    }
+}
+
 /// See the module.
 pub struct Events {
     peer: &'static Peer,
@@ -31,7 +55,7 @@ pub struct Events {
     idle: Duration,
     most_bytes: usize,
     bytes_read: usize,
-    parser: SseParser,
+    parser: Parser,
     arrived: VecDeque<SseEvent>,
     started: Instant,
     progress: Instant,
@@ -41,14 +65,19 @@ impl Events {
     /// Of a `response` to a request that was sent at `started`, for an answer of at most `max_tokens`.
     ///
     /// # Errors
-    /// When it is no event stream by its content type.
+    /// When it is no stream of that `framing` by its content type.
     pub fn new(
         peer: &'static Peer,
         response: Response,
+        framing: Framing,
         started: Instant,
         idle: Duration,
         max_tokens: usize,
     ) -> Result<Self, Failure> {
+        let (wanted, parser) = match framing {
+            Framing::Sse => ("text/event-stream", Parser::Sse(SseParser::default())),
+            Framing::Lines => ("application/x-ndjson", Parser::Lines(LineParser::default())),
+        };
         let content_type = response
             .headers()
             .get(CONTENT_TYPE)
@@ -57,7 +86,7 @@ impl Events {
         if !content_type
             .trim_start()
             .to_ascii_lowercase()
-            .starts_with("text/event-stream")
+            .starts_with(wanted)
         {
             let error = failure::not_the_api(peer, "no event stream");
             return Err(Failure::lasting(error));
@@ -70,7 +99,7 @@ impl Events {
                 .saturating_mul(STREAM_BYTES_A_TOKEN)
                 .saturating_add(STREAM_BYTES_BESIDES),
             bytes_read: 0,
-            parser: SseParser::default(),
+            parser,
             arrived: VecDeque::new(),
             started,
             progress: Instant::now(),

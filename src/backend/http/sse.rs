@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 /// The longest line and the most data of one event, in bytes. The servers' events are below a few
 /// kilobytes; this only keeps a server that lies from filling the memory.
-const LONGEST: usize = 1 << 20;
+pub(super) const LONGEST: usize = 1 << 20;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]

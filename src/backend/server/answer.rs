@@ -2,11 +2,13 @@
 //!
 //! The fields: OpenAI's reference for completions and chat
 //! (<https://platform.openai.com/docs/api-reference/chat-streaming>), what vLLM, SGLang, TGI and
-//! llama.cpp's server send besides, and `tools/server/README.md` of llama.cpp for `/infill`.
+//! llama.cpp's server send besides, `tools/server/README.md` of llama.cpp for `/infill`, and Ollama's
+//! `docs/api.md` for `/api/generate`.
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::backend::http::read::Framing;
 use crate::inference::{FinishReason, Usage};
 
 /// More tokens than any request can have. A server that counts more is not to be believed.
@@ -15,7 +17,7 @@ const MOST_TOKENS: u64 = 50_000_000;
 /// The longest model name that is passed on.
 const LONGEST_MODEL_NAME: usize = 200;
 
-/// Which of the three forms a server answers in.
+/// Which form a server answers in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// `/infill`: `content` and `stop`, and no `[DONE]`.
@@ -24,6 +26,19 @@ pub enum Form {
     Completion,
     /// `/v1/chat/completions`: `choices[0].delta.content`.
     Chat,
+    /// Ollama's `/api/generate`: `response` and `done`, in lines of JSON.
+    Generate,
+}
+
+impl Form {
+    /// How its events are told apart.
+    #[must_use]
+    pub fn framing(self) -> Framing {
+        match self {
+            Self::Infill | Self::Completion | Self::Chat => Framing::Sse,
+            Self::Generate => Framing::Lines,
+        }
+    }
 }
 
 /// What one event brings.
@@ -183,6 +198,20 @@ impl Answer {
                     done,
                 })
             }
+            Form::Generate => {
+                let text = chunk.response.ok_or(AnswerFault::Malformed)?;
+                self.count(chunk.prompt_eval_count, None, chunk.eval_count)?;
+                let done = chunk.done == Some(true);
+                if done {
+                    let reason = chunk.done_reason.as_deref();
+                    self.ending = Some(ending(reason.unwrap_or("stop"))?);
+                }
+                Ok(Step {
+                    text,
+                    progress: true,
+                    done,
+                })
+            }
             Form::Completion | Form::Chat => {
                 if chunk.choices.is_none() && chunk.usage.is_none() {
                     return Err(AnswerFault::Malformed);
@@ -211,7 +240,7 @@ impl Answer {
         }
         let text = match self.form {
             Form::Chat => delta.content,
-            Form::Infill | Form::Completion => text,
+            Form::Infill | Form::Completion | Form::Generate => text,
         }
         .unwrap_or_default();
         if self.ending.is_some() && !text.is_empty() {
@@ -290,6 +319,11 @@ struct Chunk {
     tokens_evaluated: Option<u64>,
     tokens_predicted: Option<u64>,
     timings: Option<Timings>,
+    response: Option<String>,
+    done: Option<bool>,
+    done_reason: Option<String>,
+    prompt_eval_count: Option<u64>,
+    eval_count: Option<u64>,
 }
 
 #[derive(Deserialize)]

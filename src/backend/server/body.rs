@@ -17,8 +17,8 @@ use crate::prompt::infill::{Parts, Room};
 use super::answer::Form;
 use super::discovery::{Known, Software, Way};
 use super::fields::{
-    Chat, Common, Completion, Extra, Infill, MOST_STOPS, Message, NamedSchema, ResponseFormat,
-    TemplateArguments, USAGE,
+    Chat, Common, Completion, Extra, Generate, Infill, MOST_STOPS, Message, NamedSchema, Options,
+    ResponseFormat, TemplateArguments, USAGE,
 };
 
 /// What a completion shows: some 4,000 tokens, most of which a server keeps from one keystroke to the
@@ -67,6 +67,7 @@ pub struct Wire {
 
 const INFILL: &[&str] = &["infill"];
 const COMPLETIONS: &[&str] = &["v1", "completions"];
+const GENERATE: &[&str] = &["api", "generate"];
 const CHAT: &[&str] = &["v1", "chat", "completions"];
 
 impl Wire {
@@ -85,7 +86,7 @@ impl Wire {
         match (&request.task, way) {
             (
                 Task::Complete(task),
-                Way::Infill | Way::Marks(_) | Way::Suffix | Way::Continuation,
+                Way::Infill | Way::Marks(_) | Way::Raw(_) | Way::Suffix | Way::Continuation,
             ) => Ok(Self::completion(request, task, known, way, context_tokens)),
             (Task::Complete(task), Way::Chat) => {
                 let cut = GenerateRequest {
@@ -110,7 +111,7 @@ impl Wire {
         let line = (task.shape == CompletionShape::OneLine).then(|| "\n".to_owned());
         let mut ends: Vec<String> = line.into_iter().collect();
         let marks = match way {
-            Way::Marks(marks) => Some(marks),
+            Way::Marks(marks) | Way::Raw(marks) => Some(marks),
             Way::Suffix => known.marks,
             Way::Infill | Way::Continuation | Way::Chat => None,
         };
@@ -161,24 +162,44 @@ impl Wire {
         let parts = fitting(ROOM);
         let plain = |text| marks.map_or(Cow::Borrowed(text), |marks| marks.plain(text));
         let (prompt, suffix) = match way {
-            Way::Marks(marks) => (marks.render(&parts, task.path.as_deref()).into(), None),
+            Way::Marks(marks) | Way::Raw(marks) => {
+                (marks.render(&parts, task.path.as_deref()).into(), None)
+            }
             // Without a suffix it would be another frame: that of a chat.
             Way::Suffix if parts.after.is_empty() => (plain(parts.before), Some("\n".into())),
             Way::Suffix => (plain(parts.before), Some(plain(parts.after))),
             Way::Infill | Way::Continuation | Way::Chat => (parts.before.into(), None),
         };
-        let body = Completion {
-            prompt: &prompt,
-            suffix: suffix.as_deref(),
-            max_tokens,
-            stream_options: USAGE,
-            common,
+        let (path, form, body) = if let Way::Raw(_) = way {
+            let body = json(&Generate {
+                model: &common.model,
+                prompt: &prompt,
+                raw: true,
+                stream: true,
+                options: Options {
+                    num_predict: max_tokens,
+                    temperature: common.temperature,
+                    top_p: common.top_p,
+                    seed: common.seed,
+                    stop: common.stop,
+                },
+            });
+            (GENERATE, Form::Generate, body)
+        } else {
+            let body = json(&Completion {
+                prompt: &prompt,
+                suffix: suffix.as_deref(),
+                max_tokens,
+                stream_options: USAGE,
+                common,
+            });
+            (COMPLETIONS, Form::Completion, body)
         };
         Self {
-            path: COMPLETIONS,
-            form: Form::Completion,
+            path,
+            form,
             prompt_tokens: estimate_tokens(&prompt) + suffix.as_deref().map_or(0, estimate_tokens),
-            body: json(&body),
+            body,
             extractor: Extractor::verbatim(),
             ends,
             space_left_out,
@@ -382,8 +403,16 @@ mod tests {
                 r#"/v1/completions {"prompt":"fn a() {","max_tokens":64,"stream_options":{"include_usage":true},"model":"some","stream":true,"temperature":0.0}"#
             ]],
         );
-        // The frame is the server's, and the marks in a document are told apart all the same.
         let ollama = known("qwen2.5-coder:7b", "library");
+        check(
+            &auto,
+            &ollama,
+            Way::Raw(ollama.marks.unwrap()),
+            &expect![[
+                r#"/api/generate {"model":"qwen2.5-coder:7b","prompt":"<|file_sep|>a.rs\n<|fim_prefix|>fn a() {<|fim_suffix|>}\n<|fim_middle|>","raw":true,"stream":true,"options":{"num_predict":64,"temperature":0.0,"stop":["<|file_sep|>","<|endoftext|>","<|fim_pad|>","<|repo_name|>"]}}"#
+            ]],
+        );
+        // The frame is the server's, and the marks in a document are told apart all the same.
         let mut marked = complete(CompletionShape::OneLine);
         if let Task::Complete(task) = &mut marked.task {
             (task.prefix, task.suffix) = ("a<|fim_suffix|>".into(), "".into());

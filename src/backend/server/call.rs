@@ -197,7 +197,14 @@ impl Call<'_> {
             return Err(self.line.turned_away(response, self.url.path()).await);
         }
         let idle = self.line.settings.idle_timeout;
-        let arriving = Events::new(&PEER, response, started, idle, self.wire.max_tokens)?;
+        let arriving = Events::new(
+            &PEER,
+            response,
+            self.wire.form.framing(),
+            started,
+            idle,
+            self.wire.max_tokens,
+        )?;
         *came = Came::Silence;
         self.read(arriving, events, came).await
     }

@@ -66,6 +66,8 @@ pub struct Known {
     pub takes: Takes,
     /// Whether `/infill` is there.
     pub infill: AtomicBool,
+    /// Whether Ollama's `/api/generate` is, which takes a prompt as it is.
+    pub raw: AtomicBool,
     /// What it lists, where it does not list `model`: the first few.
     pub others: Vec<String>,
     /// Its context in tokens as an error told it; the largest number until then.
@@ -103,6 +105,8 @@ pub enum Way {
     Marks(&'static Marks),
     /// By `/v1/completions`, the text after the cursor beside, in the server's frame.
     Suffix,
+    /// By Ollama's `/api/generate`, in the model's own frame.
+    Raw(&'static Marks),
     /// By `/v1/completions`, the text before the cursor alone.
     Continuation,
     /// By `/v1/chat/completions`, between tags.
@@ -116,6 +120,7 @@ impl Way {
         match self {
             Self::Infill => "/infill",
             Self::Marks(_) => "/v1/completions, in the model's own frame",
+            Self::Raw(_) => "/api/generate, in the model's own frame",
             Self::Suffix => "/v1/completions, in the server's frame",
             Self::Continuation => "/v1/completions, the text before the cursor alone",
             Self::Chat => "/v1/chat/completions",
@@ -175,6 +180,7 @@ impl Known {
             takes: Takes::Text,
             found_context: AtomicUsize::new(usize::MAX),
             asked: Mutex::new(Instant::now()),
+            raw: AtomicBool::new(false),
             infill: AtomicBool::new(software == Software::LlamaCpp),
         })
     }
@@ -210,6 +216,11 @@ impl Known {
     #[must_use]
     pub fn way(&self, api: ServerApi) -> Way {
         let framed = self.marks.map(Way::Marks);
+        if matches!(api, ServerApi::Completions | ServerApi::Auto)
+            && let Some(marks) = self.raw_marks()
+        {
+            return Way::Raw(marks);
+        }
         match api {
             ServerApi::Infill => Way::Infill,
             ServerApi::Completions | ServerApi::Auto if self.takes == Takes::Suffix => Way::Suffix,
@@ -225,6 +236,18 @@ impl Known {
                 }
             }
         }
+    }
+
+    /// The frame for a prompt that is to be taken as it is, where that is better than what the server makes
+    /// of one: it has a place for other files, or is no question.
+    fn raw_marks(&self) -> Option<&'static Marks> {
+        let marks = self.marks?;
+        let is_better = match self.takes {
+            Takes::Text => false,
+            Takes::Suffix => marks.has_files(),
+            Takes::Question => true,
+        };
+        (is_better && self.raw.load(Ordering::Relaxed)).then_some(marks)
     }
 
     /// Whether it is worth asking if `/infill` is there.
@@ -358,6 +381,48 @@ mod tests {
             assert_eq!(known.way(ServerApi::Completions), completions, "{takes:?}");
             assert_eq!(known.way(ServerApi::Chat), Way::Chat, "{takes:?}");
         }
+    }
+
+    #[test]
+    fn ollama_takes_a_frame_as_it_is_where_that_is_better_than_its_own() {
+        let way = |model: &str, takes: Takes, api: ServerApi| {
+            let known = Known {
+                takes,
+                raw: AtomicBool::new(true),
+                infill: AtomicBool::new(false),
+                ..known(r#"{"data":[]}"#, Some(model))
+            };
+            known.way(api).as_str()
+        };
+        let raw = "/api/generate, in the model's own frame";
+        for (model, takes, expected) in [
+            ("qwen2.5-coder:7b", Takes::Suffix, raw),
+            ("qwen2.5-coder:7b", Takes::Question, raw),
+            (
+                "qwen2.5-coder:7b",
+                Takes::Text,
+                "/v1/completions, in the model's own frame",
+            ),
+            // Its frame has no place for other files.
+            (
+                "codellama:7b-code",
+                Takes::Suffix,
+                "/v1/completions, in the server's frame",
+            ),
+            ("codellama:7b-code", Takes::Question, raw),
+            (
+                "qwen3:8b",
+                Takes::Suffix,
+                "/v1/completions, in the server's frame",
+            ),
+            ("qwen3:8b", Takes::Question, "/v1/chat/completions"),
+        ] {
+            let auto = way(model, takes, ServerApi::Auto);
+            assert_eq!(auto, expected, "{model} {takes:?}");
+        }
+        let by_hand = |api| way("qwen2.5-coder:7b", Takes::Suffix, api);
+        assert_eq!(by_hand(ServerApi::Completions), raw);
+        assert_eq!(by_hand(ServerApi::Chat), "/v1/chat/completions");
     }
 
     #[test]

@@ -92,6 +92,30 @@ pub struct Completion<'a> {
     pub common: Common,
 }
 
+/// Of Ollama's `/api/generate`.
+#[derive(Serialize)]
+pub struct Generate<'a> {
+    pub model: &'a str,
+    pub prompt: &'a str,
+    /// Not to be put into the model's template.
+    pub raw: bool,
+    pub stream: bool,
+    pub options: Options,
+}
+
+/// What Ollama is told of how to generate.
+#[derive(Serialize)]
+pub struct Options {
+    pub num_predict: usize,
+    pub temperature: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<String>,
+}
+
 /// Of `/v1/chat/completions`.
 #[derive(Serialize)]
 pub struct Chat<'a> {

@@ -309,7 +309,13 @@ impl Inner {
                 known.infill.store(false, Ordering::Relaxed);
                 continue;
             }
+            let by_raw = matches!(way, Way::Raw(_)) && matches!(request.task, Task::Complete(_));
             let turned_away = error.kind == ErrorKind::Unavailable && came != Came::Text;
+            // What it frames itself, it takes perhaps.
+            if turned_away && by_raw && known.others.is_empty() {
+                known.raw.store(false, Ordering::Relaxed);
+                continue;
+            }
             // Servers know different parts of JSON Schema. The answer is looked at in any case.
             let has_schema = matches!(&request.task, Task::Chat(task) if task.schema.is_some());
             if turned_away && !absent && held && has_schema {

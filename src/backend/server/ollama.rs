@@ -1,4 +1,4 @@
-//! What Ollama says of a model by its own interface: how its `/v1/completions` takes a prompt, and the
+//! What Ollama says of a model by its own interface: how it takes a prompt that it frames itself, and the
 //! context that the model was loaded with. Nothing of the user's is in it.
 //!
 //! Its `docs/api.md` has the fields. Seen with Ollama 0.33.0.
@@ -93,6 +93,7 @@ pub async fn ask(
     };
     known.software = Software::Ollama;
     known.takes = shown.takes();
+    *known.raw.get_mut() = true;
     let loaded = async || {
         let response = ok(line.send(&urls.loaded, None, tries).await.ok())?;
         loaded_context(&read::body(response, idle).await, &known.model)

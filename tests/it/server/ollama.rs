@@ -1,10 +1,11 @@
-//! Ollama: how its `/v1/completions` takes a prompt follows from the model's template, and what context a
-//! model has is known when it is loaded. As Ollama 0.33.0 answers.
+//! Ollama: it takes a prompt in the frame of a model that is known by its name, how it frames one itself
+//! follows from the model's template, and what context a model has is known when it is loaded. As Ollama
+//! 0.33.0 answers; `/api/generate` as its `docs/api.md` and `server/routes.go` have it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
-use tandem::inference::{ErrorKind, Task};
+use tandem::inference::{ErrorKind, FinishReason, Snippet, Task};
 
 use super::stand_in::{done, error, event, stream, whole};
 use super::*;
@@ -36,6 +37,29 @@ fn completes() -> Response {
     ])
 }
 
+/// What its `/api/generate` sends of "a + b".
+fn generates() -> Response {
+    let piece =
+        |text: &str| json!({"model": "m", "created_at": "now", "response": text, "done": false});
+    lines(&[
+        piece("a +"),
+        piece(" b"),
+        json!({
+            "model": "m", "created_at": "now", "response": "", "done": true, "done_reason": "stop",
+            "total_duration": 5, "prompt_eval_count": 21, "eval_count": 3,
+        }),
+    ])
+}
+
+fn lines(lines: &[Value]) -> Response {
+    let lines = lines.iter().map(|line| format!("{line}\n"));
+    Response {
+        headers: vec![("content-type".into(), "application/x-ndjson".into())],
+        body: lines.map(|line| Piece::Bytes(line.into_bytes())).collect(),
+        ..stream(Vec::new())
+    }
+}
+
 /// Serves `model` with `template`; where it is not loaded at first, it has `context_tokens` once it is.
 async fn ollama(
     model: &'static str,
@@ -63,8 +87,11 @@ async fn ollama(
             &json!({"models": [{"name": model, "model": model, "context_length": context_tokens}]}),
         ),
         "/api/ps" => whole(200, &json!({"models": []})),
+        "/api/generate" if asked.body.get("prompt").is_some() => {
+            assert_eq!(asked.body["raw"], true, "no question");
+            generates()
+        }
         "/api/generate" => {
-            assert_eq!(asked.body.get("prompt"), None, "nothing of the user's");
             loaded.store(true, Ordering::SeqCst);
             whole(
                 200,
@@ -80,8 +107,87 @@ async fn ollama(
 const DISCOVERY: &str = "/v1/models /infill /api/show /api/ps";
 
 #[tokio::test]
-async fn a_model_that_fills_holes_is_given_both_sides() {
+async fn a_model_that_learnt_other_files_is_shown_them() {
     let rig = ollama("qwen2.5-coder:7b", CODER, true, 4_096).await;
+    let mut request = completion("fn a() { ", " }\n");
+    if let Task::Complete(task) = &mut request.task {
+        task.snippets.push(Snippet {
+            path: "other.rs".into(),
+            file: None,
+            text: "fn b() {}\n".into(),
+        });
+    }
+    let (text, end) = rig.ask(request).await;
+    let finish = end.unwrap();
+    assert_eq!(
+        (text.as_str(), finish.reason),
+        ("a + b", FinishReason::Stop)
+    );
+    assert_eq!(
+        (finish.usage.prompt_tokens, finish.usage.completion_tokens),
+        (21, 3)
+    );
+    assert_eq!(rig.server.paths(), format!("{DISCOVERY} /api/generate"));
+    let prompt = "<|file_sep|>other.rs\nfn b() {}\n<|file_sep|>src/lib.rs\n<|fim_prefix|>fn a() {\
+                  <|fim_suffix|> }\n<|fim_middle|>";
+    assert_eq!(rig.server.last_body()["prompt"], prompt);
+    let tried = rig.backend.tried().await;
+    let found = "Ollama, asked by /api/generate, in the model's own frame";
+    assert_eq!(tried.found.as_deref(), Some(found));
+}
+
+#[tokio::test]
+async fn one_that_takes_no_frame_is_asked_by_its_own() {
+    let rig = Rig::new(Plays::Ollama, "qwen2.5-coder:7b", |asked| {
+        match asked.path {
+            "/api/show" => whole(200, &json!({"template": CODER, "model_info": {}})),
+            "/api/ps" => whole(
+                200,
+                &json!({"models": [{"model": "qwen2.5-coder:7b", "context_length": 4_096}]}),
+            ),
+            "/api/generate" => whole(400, &json!({"error": "does not support generate"})),
+            _ => completes(),
+        }
+    })
+    .await;
+    for asked in ["/api/generate /v1/completions", "/v1/completions"] {
+        let before = rig.server.requests().len();
+        assert_eq!(rig.ask(completion("fn a() {", "}\n")).await.0, "a + b");
+        let paths = rig.server.paths();
+        let paths: Vec<&str> = paths.split(' ').skip(before.max(4)).collect();
+        assert_eq!(paths.join(" "), asked);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_lines_may_fail_in_its_midst() {
+    for last in [
+        json!({"error": "an error of the user's text"}),
+        json!({"done": false}),
+        json!({"response": 1, "done": false}),
+    ] {
+        let rig = Rig::new(
+            Plays::Ollama,
+            "qwen2.5-coder:7b",
+            move |asked| match asked.path {
+                "/api/show" => whole(200, &json!({"template": CODER, "model_info": {}})),
+                "/api/ps" => whole(
+                    200,
+                    &json!({"models": [{"model": "qwen2.5-coder:7b", "context_length": 4_096}]}),
+                ),
+                _ => lines(&[json!({"response": "a", "done": false}), last.clone()]),
+            },
+        )
+        .await;
+        let error = rig.ask(completion("fn a() {", "}\n")).await.1.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Backend, "{error}");
+        assert!(!error.to_string().contains("user's text"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_fills_holes_is_given_both_sides() {
+    let rig = ollama("starcoder2:3b", CODER, true, 4_096).await;
     let (text, end) = rig.ask(completion("fn a() { ", " }\n")).await;
     let finish = end.unwrap();
     assert_eq!((text.as_str(), finish.usage.prompt_tokens), ("a + b", 20));
@@ -102,13 +208,16 @@ async fn a_model_that_fills_holes_is_given_both_sides() {
 
 #[tokio::test]
 async fn a_prompt_that_would_become_a_question_is_asked_as_one() {
-    // By its name it fills holes, but this server would put the frame into a chat.
-    let rig = ollama("my-qwen2.5-coder", CHAT, true, 4_096).await;
+    let rig = ollama("my-own", CHAT, true, 4_096).await;
     assert_eq!(rig.ask(completion("fn a() { ", " }\n")).await.0, "a + b");
     assert_eq!(
         rig.server.paths(),
         format!("{DISCOVERY} /v1/chat/completions")
     );
+    // By its name it fills holes, and its frame would be put into a chat elsewhere.
+    let rig = ollama("my-codellama", CHAT, true, 4_096).await;
+    assert_eq!(rig.ask(completion("fn a() {", "}\n")).await.0, "a + b");
+    assert_eq!(rig.server.paths(), format!("{DISCOVERY} /api/generate"));
     let rig = ollama("my-qwen2.5-coder", "{{ .Prompt }}", true, 4_096).await;
     assert_eq!(rig.ask(completion("fn a() {", "}\n")).await.0, "a + b");
     let prompt = "<|file_sep|>src/lib.rs\n<|fim_prefix|>fn a() {<|fim_suffix|>}\n<|fim_middle|>";
@@ -133,7 +242,7 @@ async fn a_prompt_is_cut_to_the_context_that_the_model_was_loaded_with() {
     let rig = ollama("qwen2.5-coder:7b", CODER, false, 2_048).await;
     let long = completion(&"let a = 1;\n".repeat(9_000), "}\n");
     rig.ask(long).await.1.unwrap();
-    let loading = format!("{DISCOVERY} /api/generate /api/ps /v1/completions");
+    let loading = format!("{DISCOVERY} /api/generate /api/ps /api/generate");
     assert_eq!(rig.server.paths(), loading);
     let prompt = rig.server.last_body()["prompt"].as_str().unwrap().len();
     assert!((1_000..6_000).contains(&prompt), "{prompt}");
