@@ -7,7 +7,7 @@
 
 use crate::cache::{Head, Kept, PAGE, Scales};
 use crate::kernels::Kernels;
-use crate::lanes::{Pairs, Row, most_of};
+use crate::lanes::{Groups, Pairs, Row, most_of};
 
 /// What one thread needs.
 #[derive(Debug, Default)]
@@ -25,6 +25,8 @@ pub(crate) struct Scratch {
     /// `[rows, value_dim]`.
     sums: Vec<f32>,
     rows: Vec<Row>,
+    /// How many of a page's tokens each row sees.
+    visible: Vec<usize>,
 }
 
 /// Which rows attend to what.
@@ -65,6 +67,7 @@ impl Scratch {
             dots: vec![[0; 16]; rows * (PAGE.max(width) / 16)],
             sums: vec![0.0; rows * width],
             rows: vec![Row::NONE; rows],
+            visible: vec![0; rows],
         }
     }
 
@@ -101,15 +104,20 @@ impl Scratch {
                     if page == 0 {
                         self.encode_query(kernels, &span);
                     }
-                    self.add_codes(kernels, &span, pairs, scales);
+                    let later = (page + 1) * PAGE < end;
+                    let next = match later.then(|| head.page(page + 1)) {
+                        Some(Kept::Codes(pairs, _)) => pairs,
+                        _ => &[],
+                    };
+                    self.add_codes(kernels, &span, (pairs, scales), next);
                 }
                 Kept::Single(numbers) => self.add_numbers(kernels, &span, numbers),
             }
         }
-        let sums = self.sums.chunks_exact(width).zip(&self.rows);
+        let sums = self.sums.chunks_exact_mut(width).zip(&self.rows);
         for (out, (sums, row)) in out.chunks_exact_mut(head_dim).zip(sums) {
+            (kernels.multiply)(sums, 1.0 / row.sum());
             out.copy_from_slice(&sums[..head_dim]);
-            (kernels.multiply)(out, 1.0 / row.running.sum);
         }
     }
 
@@ -124,32 +132,43 @@ impl Scratch {
         }
     }
 
-    /// Adds a page of codes.
-    fn add_codes(&mut self, kernels: &Kernels, span: &Span, pairs: &[Pairs], scales: &Scales) {
+    /// Adds a page of codes, behind which comes `next`.
+    fn add_codes(
+        &mut self,
+        kernels: &Kernels,
+        span: &Span,
+        (pairs, scales): (&[Pairs], &Scales),
+        next: &[Pairs],
+    ) {
         let depth = span.head_dim.div_ceil(2);
         let (keys, values) = pairs.split_at(PAGE / 16 * depth);
+        let (next_keys, next_values) = next.split_at(next.len().min(keys.len()));
         let groups = PAGE / 16;
         let dots = &mut self.dots[..span.rows * groups];
-        let seen = keys.chunks_exact(depth).take(span.seen.div_ceil(16));
-        for (group, keys) in seen.enumerate() {
-            let to = &mut dots[group..=(span.rows - 1) * groups + group];
-            (kernels.panel_codes)(&self.codes, 2 * depth, keys, to, groups);
-        }
+        let keys = Groups {
+            pairs: &keys[..span.seen.div_ceil(16) * depth],
+            apart: depth,
+            depth,
+            ahead: next_keys,
+        };
+        (kernels.panel_codes)(&self.codes, 2 * depth, keys, dots, groups);
         let most = most_of(PAGE);
-        let rows = self.rows[..span.rows].iter_mut().enumerate();
-        let dots = dots.as_chunks().0;
-        for (((number, row), dots), weights) in rows.zip(dots).zip(&mut self.weights) {
-            let visible = span.visible(number);
-            (kernels.weigh)(dots, visible, scales, most, row, weights);
+        let rows = &mut self.rows[..span.rows];
+        for (number, visible) in self.visible[..span.rows].iter_mut().enumerate() {
+            *visible = span.visible(number);
         }
+        let (dots, visible) = (dots.as_chunks().0, &self.visible[..span.rows]);
+        (kernels.weigh)(dots, visible, scales, most, rows, &mut self.weights);
         let weights = self.weights.as_flattened();
         let groups = span.width() / 16;
         let dots = &mut self.dots[..span.rows * groups];
-        for (group, values) in values.chunks_exact(PAGE / 2).enumerate() {
-            let to = &mut dots[group..=(span.rows - 1) * groups + group];
-            let values = &values[..span.seen.div_ceil(2)];
-            (kernels.panel_codes)(weights, PAGE, values, to, groups);
-        }
+        let values = Groups {
+            pairs: values,
+            apart: PAGE / 2,
+            depth: span.seen.div_ceil(2),
+            ahead: next_values,
+        };
+        (kernels.panel_codes)(weights, PAGE, values, dots, groups);
         let rows = self.rows.iter().zip(dots.chunks_exact(groups));
         for (sums, (row, dots)) in self.sums.chunks_exact_mut(span.width()).zip(rows) {
             (kernels.add_weighted)(sums, dots, row);

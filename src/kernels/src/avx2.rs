@@ -5,9 +5,9 @@
 //! unsigned and a signed byte in 16 bits and saturates, so the bounds of each sum stand beside it.
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _MM_HINT_T0, _mm_add_epi32, _mm_cvtsi128_si32, _mm_loadl_epi64,
-    _mm_loadu_si128, _mm_max_epi32, _mm_prefetch, _mm_shuffle_epi32, _mm256_abs_epi8,
-    _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256, _mm256_castps_si256,
+    __m128i, __m256, __m256i, _MM_HINT_T0, _MM_HINT_T1, _mm_add_epi32, _mm_cvtsi128_si32,
+    _mm_loadl_epi64, _mm_loadu_si128, _mm_max_epi32, _mm_prefetch, _mm_shuffle_epi32,
+    _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256, _mm256_castps_si256,
     _mm256_castsi256_si128, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32,
     _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_extracti128_si256, _mm256_fmadd_ps,
     _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_epi32,
@@ -26,9 +26,8 @@ use std::arch::x86_64::{
 mod alternating;
 
 use crate::cache::PAGE;
-use crate::format::BLOCK;
 use crate::kernels::Kernels;
-use crate::lanes::{self, Block, Lanes, Pairs, Row, Running};
+use crate::lanes::{self, Block, Groups, Lanes, Pairs, Row, Running};
 use crate::matrix::{Packed, TILE, Tile};
 use crate::x86::{detected, panels, panels_of_codes};
 
@@ -45,12 +44,15 @@ pub fn kernels() -> Option<Kernels> {
     there.then_some(Kernels {
         name: "avx2",
         product,
+        pair: None,
         panel_f32,
         panel_codes,
         encode,
         weigh,
         add_weighted,
         quantize,
+        gather,
+        scale,
         add_squares,
         rms_norm,
         rotate,
@@ -63,11 +65,13 @@ pub fn kernels() -> Option<Kernels> {
 detected! { "avx2,fma,f16c":
     product => products, (tile: Tile<'_>, blocks: &[Block], stride: usize, out: &mut [Lanes]);
     panel_f32 => panels_f32, (depth: usize, a: &[f32], a_stride: usize, b: &[u8], c: &mut [f32], c_stride: usize);
-    panel_codes => panels_codes, (a: &[i16], a_stride: usize, b: &[Pairs], c: &mut [[i32; TILE]], c_stride: usize);
+    panel_codes => panels_codes, (a: &[i16], a_stride: usize, b: Groups<'_>, c: &mut [[i32; TILE]], c_stride: usize);
     encode => lanes::encode, (values: &[f32], most: f32, codes: &mut [i16]) -> f32;
-    weigh => lanes::weigh, (dots: &[[i32; 16]; PAGE / 16], visible: usize, scales: &[[f32; PAGE]; 2], most: f32, row: &mut Row, weights: &mut [i16; PAGE]);
+    weigh => lanes::weigh, (dots: &[[[i32; 16]; PAGE / 16]], visible: &[usize], scales: &[[f32; PAGE]; 2], most: f32, rows: &mut [Row], weights: &mut [[i16; PAGE]]);
     add_weighted => lanes::add_weighted, (sums: &mut [f32], dots: &[[i32; 16]], row: &Row);
-    quantize => rounded, (values: &[f32; BLOCK]) -> Block;
+    quantize => rounded, (values: [&[f32; 16]; 2], into: &mut Block);
+    gather => lanes::gather, (from: &[Lanes], stride: usize, to: &mut [f32]);
+    scale => lanes::scale, (values: &[f32; 16], factor: f32, weights: &[f32; 16], out: &mut [f32; 16]);
     add_squares => lanes::add_squares, (sums: &mut [f32; 16], values: &[f32; 16]);
     rms_norm => lanes::rms_norm, (values: &mut [f32], weight: &[f32], epsilon: f32);
     rotate => lanes::rotate, (values: &mut [f32], cosine: &[f32], sine: &[f32]);
@@ -380,7 +384,7 @@ unsafe fn q6_k(tile: &Tile<'_>, block: usize, half: usize, tokens: &[Block], sum
 // Twelve sums, of sixteen registers.
 panels!("avx2,fma,f16c", 1 | 2 | 3 | 4 | 5, 6);
 
-panels_of_codes!("avx2,fma,f16c", 1 | 2 | 3 | 4 | 5, 6);
+panels_of_codes!("avx2,fma,f16c", 1 => 2, 2 => 2, 3 => 1, 4 => 1, 5 => 1; 6 => 1);
 
 /// Adds the products of pairs to sums.
 #[inline]
@@ -391,11 +395,11 @@ fn add_pairs(sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
 
 /// [`lanes::quantize`].
 #[target_feature(enable = "avx2,fma,f16c")]
-fn rounded(values: &[f32; BLOCK]) -> Block {
-    let numbers = values.as_chunks::<8>().0;
-    // SAFETY: each is of eight numbers.
-    let numbers: [__m256; 4] =
-        std::array::from_fn(|eight| unsafe { _mm256_loadu_ps(numbers[eight].as_ptr()) });
+fn rounded(values: [&[f32; 16]; 2], into: &mut Block) {
+    let [first, second] = values.map(|values| values.as_ptr());
+    // SAFETY: each half is of sixteen numbers.
+    let numbers =
+        unsafe { [first, first.add(8), second, second.add(8)].map(|from| _mm256_loadu_ps(from)) };
     // As bits, which are in the order of the sizes.
     let sign = _mm256_set1_epi32(i32::MAX);
     let bits = numbers.map(|eight| _mm256_and_si256(_mm256_castps_si256(eight), sign));
@@ -409,7 +413,8 @@ fn rounded(values: &[f32; BLOCK]) -> Block {
     let most = _mm_max_epi32(most, _mm_shuffle_epi32::<0b10_11_00_01>(most));
     let largest = f32::from_bits(_mm_cvtsi128_si32(most).cast_unsigned());
     let Some((factor, scale)) = lanes::factor_and_scale(largest) else {
-        return lanes::quantize(values);
+        lanes::quantize(values, into);
+        return;
     };
     let factor = _mm256_set1_ps(factor);
     let [a, b, c, d] = numbers.map(|eight| _mm256_cvtps_epi32(_mm256_mul_ps(eight, factor)));
@@ -417,12 +422,9 @@ fn rounded(values: &[f32; BLOCK]) -> Block {
     let codes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
     let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     let codes = _mm256_permutevar8x32_epi32(codes, order);
-    let mut block = Block {
-        scale,
-        ..Block::ZERO
-    };
+    into.scale = scale;
     // SAFETY: there are 32 codes.
-    unsafe { _mm256_storeu_si256(block.codes.as_mut_ptr().cast(), codes) };
+    unsafe { _mm256_storeu_si256(into.codes.as_mut_ptr().cast(), codes) };
     let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), codes);
     let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
     let sum = |fours: __m128i| {
@@ -432,9 +434,8 @@ fn rounded(values: &[f32; BLOCK]) -> Block {
             _mm_shuffle_epi32::<0b10_11_00_01>(twos),
         ))
     };
-    block.sum_up([
+    into.sum_up([
         sum(_mm256_castsi256_si128(fours)),
         sum(_mm256_extracti128_si256::<1>(fours)),
     ]);
-    block
 }

@@ -1,24 +1,26 @@
 //! Which instructions compute: the widest that prove themselves on this machine.
 
 use crate::cache::PAGE;
-use crate::format::{BLOCK, Stored};
-use crate::lanes::{self, Block, Lanes, Pairs, Row, Running};
+use crate::format::Stored;
+use crate::lanes::{self, Block, Groups, Lanes, Pairs, Row, Running};
 use crate::matrix::{Matrix, Packed, Tile};
 use crate::portable;
 
+/// See [`Kernels::pair`].
+type Pair = fn(tiles: [Tile<'_>; 2], blocks: &[Block], stride: usize, out: [&mut [Lanes]; 2]);
 /// See [`Kernels::panel_f32`].
 type Panel = fn(depth: usize, a: &[f32], a_stride: usize, b: &[u8], c: &mut [f32], c_stride: usize);
 /// See [`Kernels::panel_codes`].
 type PanelOfCodes =
-    fn(a: &[i16], a_stride: usize, b: &[Pairs], c: &mut [[i32; 16]], c_stride: usize);
+    fn(a: &[i16], a_stride: usize, b: Groups<'_>, c: &mut [[i32; 16]], c_stride: usize);
 /// See [`Kernels::weigh`].
 type Weigh = fn(
-    dots: &[[i32; 16]; PAGE / 16],
-    visible: usize,
+    dots: &[[[i32; 16]; PAGE / 16]],
+    visible: &[usize],
     scales: &[[f32; PAGE]; 2],
     most: f32,
-    row: &mut Row,
-    weights: &mut [i16; PAGE],
+    rows: &mut [Row],
+    weights: &mut [[i16; PAGE]],
 );
 
 /// One set of kernels.
@@ -30,11 +32,13 @@ pub struct Kernels {
     /// `t` in block `b` are at `b * stride + t`. For each block in turn the dot product of the codes,
     /// an exact integer, is multiplied by the product of both scales and added, rounded once.
     pub product: fn(tile: Tile<'_>, blocks: &[Block], stride: usize, out: &mut [Lanes]),
+    /// The products of two tiles of the same sizes, where that is faster than of one after the other.
+    pub pair: Option<Pair>,
     /// Adds to rows of 16 numbers, `c_stride` apart, those of `a` (`depth` wide, `a_stride` apart)
     /// times `b`, `depth` rows of 16 numbers of float32, little-endian.
     pub panel_f32: Panel,
-    /// The dot products of rows of codes, `a_stride` apart, with sixteen others, `2 * b.len()` deep: sixteen
-    /// for each row, `c_stride` sixteens apart. All sums must fit into 32 bits.
+    /// The dot products of rows of codes, `a_stride` apart, with those of `b`, `2 * b.depth` deep: for each
+    /// row sixteen for each group, and `c_stride` sixteens to the next row's. All sums must fit into 32 bits.
     pub panel_codes: PanelOfCodes,
     /// [`lanes::encode`].
     pub encode: fn(values: &[f32], most: f32, codes: &mut [i16]) -> f32,
@@ -43,7 +47,11 @@ pub struct Kernels {
     /// [`lanes::add_weighted`].
     pub add_weighted: fn(sums: &mut [f32], dots: &[[i32; 16]], row: &Row),
     /// [`lanes::quantize`].
-    pub quantize: fn(values: &[f32; BLOCK]) -> Block,
+    pub quantize: fn(values: [&[f32; 16]; 2], into: &mut Block),
+    /// [`lanes::gather`].
+    pub gather: fn(from: &[Lanes], stride: usize, to: &mut [f32]),
+    /// [`lanes::scale`].
+    pub scale: fn(values: &[f32; 16], factor: f32, weights: &[f32; 16], out: &mut [f32; 16]),
     /// [`lanes::add_squares`].
     pub add_squares: fn(sums: &mut [f32; 16], values: &[f32; 16]),
     /// [`lanes::rms_norm`].
@@ -65,12 +73,15 @@ impl Kernels {
         Self {
             name: "portable",
             product: portable::product,
+            pair: None,
             panel_f32: portable::panel_f32,
             panel_codes: portable::panel_codes,
             encode: lanes::encode,
             weigh: lanes::weigh,
             add_weighted: lanes::add_weighted,
             quantize: lanes::quantize,
+            gather: lanes::gather,
+            scale: lanes::scale,
             add_squares: lanes::add_squares,
             rms_norm: lanes::rms_norm,
             rotate: lanes::rotate,
@@ -131,7 +142,12 @@ impl Kernels {
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         let tokens = 7;
         let blocks: Vec<Block> = (0..8 * tokens)
-            .map(|_| lanes::quantize(&random.numbers::<BLOCK>(8.0)))
+            .map(|_| {
+                let [a, b] = [0; 2].map(|_| random.numbers::<16>(8.0));
+                let mut block = Block::ZERO;
+                lanes::quantize([&a, &b], &mut block);
+                block
+            })
             .collect();
         for stored in [Stored::Q4_0, Stored::Q8_0, Stored::Q4K, Stored::Q6K] {
             let matrix = random.matrix(stored, 16, 256);
@@ -145,9 +161,14 @@ impl Kernels {
                 }
             }
         }
-        for block in 0..4 {
-            let values = random.numbers::<BLOCK>([1.0, 1e-20, 1e20, 0.0][block]);
-            if (self.quantize)(&values) != (reference.quantize)(&values) {
+        for size in [1.0, 1e-20, 1e20, 0.0] {
+            let [a, b] = [0; 2].map(|_| random.numbers::<16>(size));
+            let [ours, theirs] = [self, &reference].map(|kernels| {
+                let mut block = Block::ZERO;
+                (kernels.quantize)([&a, &b], &mut block);
+                block
+            });
+            if ours != theirs {
                 return wrong("rounding to 8 bits");
             }
         }
@@ -181,6 +202,7 @@ impl Kernels {
             if let (Some(gate), Some(up)) = (gate.first_chunk_mut(), rest.first_chunk()) {
                 (kernels.swiglu)(gate, up);
                 (kernels.add_squares)(gate, up);
+                (kernels.scale)(&gate.map(|number| number + 1.0), 0.3, up, gate);
             }
             let mut running = Running::NONE;
             results[result] = (kernels.soften)(&mut rest[..16], &mut running);
@@ -209,7 +231,7 @@ impl Kernels {
             let mut state = vec![Row::NONE; rows];
             let mut dots = vec![[0; 16]; rows * PAGE / 16];
             let mut sums = vec![[1.0; 16]; rows];
-            let mut weights = [0; PAGE];
+            let mut weights = vec![[0; PAGE]; rows];
             for ((row, codes), query) in state
                 .iter_mut()
                 .zip(query.chunks_exact_mut(dims))
@@ -217,15 +239,19 @@ impl Kernels {
             {
                 row.query = (kernels.encode)(query, lanes::most_of(dims), codes);
             }
-            for (group, keys) in pairs.chunks_exact(dims / 2).enumerate() {
-                let to = &mut dots[group..=(rows - 1) * 4 + group];
-                (kernels.panel_codes)(&query, dims, keys, to, 4);
-            }
+            let keys = Groups {
+                pairs: &pairs,
+                apart: dims / 2,
+                depth: dims / 2,
+                ahead: &pairs,
+            };
+            (kernels.panel_codes)(&query, dims, keys, &mut dots, 4);
             let pages = dots.as_chunks().0;
-            for (number, (row, dots)) in state.iter_mut().zip(pages).enumerate() {
-                let most = lanes::most_of(PAGE);
-                (kernels.weigh)(dots, 50 + number, &scales, most, row, &mut weights);
-                (kernels.add_weighted)(&mut sums[number], &dots[..1], row);
+            let visible: Vec<usize> = (60..60 + rows).collect();
+            let most = lanes::most_of(PAGE);
+            (kernels.weigh)(pages, &visible, &scales, most, &mut state, &mut weights);
+            for ((sums, dots), row) in sums.iter_mut().zip(pages).zip(&state) {
+                (kernels.add_weighted)(sums, &dots[..1], row);
             }
             (query, dots, weights, sums)
         });

@@ -31,6 +31,33 @@ impl Pairs {
     pub const ZERO: Self = Self([[0; 2]; 16]);
 }
 
+/// Groups of sixteen tokens or dimensions, whose codes lie one group behind the other.
+#[derive(Debug, Clone, Copy)]
+pub struct Groups<'a> {
+    /// All groups.
+    pub pairs: &'a [Pairs],
+    /// Pairs from the beginning of a group to the next's.
+    pub apart: usize,
+    /// Pairs of each group that count.
+    pub depth: usize,
+    /// What is read next, to be asked for in the meantime.
+    pub ahead: &'a [Pairs],
+}
+
+impl<'a> Groups<'a> {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.pairs.len() / self.apart
+    }
+
+    /// Each one's pairs that count.
+    pub(crate) fn iter(self) -> impl Iterator<Item = &'a [Pairs]> {
+        let groups = self.pairs.chunks_exact(self.apart);
+        groups.map(move |group| &group[..self.depth])
+    }
+}
+
 /// 32 activations of a token as a product with codes takes them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(C)]
@@ -73,30 +100,25 @@ const SMALLEST: f32 = 1e-30;
 /// Rounds 32 activations to 8 bits. Where one is not finite, the scale is not either, and so neither
 /// is what comes of it.
 #[inline(always)]
-#[must_use]
-pub fn quantize(values: &[f32; BLOCK]) -> Block {
+pub fn quantize(values: [&[f32; 16]; 2], into: &mut Block) {
     // As bits, so that what is not a number counts as the largest.
     let mut lanes = [0u32; 16];
     for (i, lane) in lanes.iter_mut().enumerate() {
-        let a = values[i].to_bits() & 0x7fff_ffff;
-        let b = values[i + 16].to_bits() & 0x7fff_ffff;
+        let [a, b] = values.map(|values| values[i].to_bits() & 0x7fff_ffff);
         *lane = a.max(b);
     }
     let largest = f32::from_bits(lanes.iter().fold(0, |a, b| a.max(*b)));
     let (factor, scale) = factor_and_scale(largest).unwrap_or((0.0, largest));
-    let mut block = Block {
-        scale,
-        ..Block::ZERO
-    };
-    for (code, value) in block.codes.iter_mut().zip(values) {
-        *code = (value * factor).round_ties_even() as i32 as i8;
-    }
+    into.scale = scale;
     let mut sums = [0i32; 2];
-    for (sum, codes) in sums.iter_mut().zip(block.codes.chunks_exact(16)) {
+    let halves = into.codes.as_chunks_mut::<16>().0.iter_mut().zip(values);
+    for (sum, (codes, values)) in sums.iter_mut().zip(halves) {
+        for (code, value) in codes.iter_mut().zip(values) {
+            *code = (value * factor).round_ties_even() as i32 as i8;
+        }
         *sum = codes.iter().map(|code| i32::from(*code)).sum();
     }
-    block.sum_up(sums);
-    block
+    into.sum_up(sums);
 }
 
 /// What numbers are multiplied by to become codes when the largest is `largest` in size, and what a code is
@@ -113,7 +135,7 @@ pub(crate) fn factor_and_scale(largest: f32) -> Option<(f32, f32)> {
 
 /// Added to a number below 2^22 in size it rounds it to an integer, ties to even, which the lowest bits then
 /// hold: 1.5 times 2^23.
-const TO_INTEGER: f32 = 12_582_912.0;
+pub(crate) const TO_INTEGER: f32 = 12_582_912.0;
 
 /// The largest code of which `depth` products of two fit into 32 bits.
 #[must_use]
@@ -129,15 +151,28 @@ pub fn encode(values: &[f32], most: f32, codes: &mut [i16]) -> f32 {
     // As bits, so that what is not a number counts as the largest.
     let sizes = values.iter().map(|value| value.to_bits() & 0x7fff_ffff);
     let largest = f32::from_bits(sizes.fold(0, u32::max));
-    if largest < SMALLEST || !largest.is_finite() {
+    let (factor, scale) = factor_of(largest, most);
+    if factor == 0.0 {
         codes.fill(0);
-        return if largest < SMALLEST { 0.0 } else { largest };
+        return scale;
     }
-    let (factor, scale) = (most / largest, largest / most);
     for (code, value) in codes.iter_mut().zip(values) {
         *code = (value * factor + TO_INTEGER).to_bits() as i16;
     }
     scale
+}
+
+/// What numbers are multiplied by to become codes of at most `most` when the largest is `largest` in size, and
+/// what a code is worth then. A factor of 0 where the largest is next to nothing or not finite.
+#[inline(always)]
+pub(crate) fn factor_of(largest: f32, most: f32) -> (f32, f32) {
+    if largest < SMALLEST {
+        (0.0, 0.0)
+    } else if largest.is_finite() {
+        (most / largest, largest / most)
+    } else {
+        (0.0, largest)
+    }
 }
 
 /// Adds the squares of sixteen numbers to the sums.
@@ -203,30 +238,36 @@ pub fn swiglu(gate: &mut [f32; 16], up: &[f32; 16]) {
     }
 }
 
+/// Below it a power of e counts as zero.
+pub(crate) const LOWEST: f32 = -87.3;
+/// Minus ln 2 in two parts, the first exact in few bits (Cody and Waite).
+pub(crate) const LN_2: [f32; 2] = [-0.693_359_4, 2.121_944_4e-4];
+/// The series of e to the power of x, the highest power's factor first.
+pub(crate) const SERIES: [f32; 8] = [
+    1.0 / 5040.0,
+    1.0 / 720.0,
+    1.0 / 120.0,
+    1.0 / 24.0,
+    1.0 / 6.0,
+    0.5,
+    1.0,
+    1.0,
+];
+
 /// e to the power of `x`, within 2 units in the last place; 0 below -87.3, and no more than at 88.
 #[inline(always)]
 #[must_use]
 pub fn exponential(x: f32) -> f32 {
-    const LOWEST: f32 = -87.3;
     // Comparisons that let through what is not a number.
     let bounded = if x > 88.0 { 88.0 } else { x };
     let bounded = if bounded < LOWEST { LOWEST } else { bounded };
     let shifted = bounded * std::f32::consts::LOG2_E + TO_INTEGER;
     let power = shifted - TO_INTEGER;
-    // ln 2 in two parts, the first exact in few bits (Cody and Waite).
-    let rest = power.mul_add(-0.693_359_4, bounded);
-    let rest = power.mul_add(2.121_944_4e-4, rest);
-    let mut value = 1.0 / 5040.0;
-    for coefficient in [
-        1.0 / 720.0,
-        1.0 / 120.0,
-        1.0 / 24.0,
-        1.0 / 6.0,
-        0.5,
-        1.0,
-        1.0,
-    ] {
-        value = rest.mul_add(value, coefficient);
+    let rest = power.mul_add(LN_2[0], bounded);
+    let rest = power.mul_add(LN_2[1], rest);
+    let mut value = SERIES[0];
+    for factor in &SERIES[1..] {
+        value = rest.mul_add(value, *factor);
     }
     let scale = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     let value = value * scale;
@@ -254,33 +295,65 @@ impl Running {
 /// powers of e over the largest so far. Returns what all earlier ones have to be multiplied by.
 #[inline(always)]
 pub fn soften(scores: &mut [f32], running: &mut Running) -> f32 {
-    let orders = scores.iter().map(|score| order(score.to_bits()));
-    let largest = orders.fold(order(running.largest.to_bits()), i32::max);
-    let largest = f32::from_bits(order(largest.cast_unsigned()).cast_unsigned());
-    let (pieces, _) = scores.as_chunks_mut::<16>();
-    let earlier = if largest > running.largest {
-        exponential(running.largest - largest)
-    } else {
-        1.0
-    };
-    let mut sums = [0.0; 16];
-    for piece in pieces {
-        for (sum, score) in sums.iter_mut().zip(piece) {
-            *score = exponential(*score - largest);
-            *sum += *score;
-        }
-    }
+    let largest = largest(scores, running.largest);
+    let earlier = earlier(running.largest, largest);
+    let sum = total(powers(scores, largest));
     running.largest = largest;
-    running.sum = running.sum.mul_add(earlier, total(sums));
+    running.sum = running.sum.mul_add(earlier, sum);
     earlier
+}
+
+/// The largest of the scores and of what was the largest before.
+#[inline(always)]
+fn largest(scores: &[f32], before: f32) -> f32 {
+    let orders = scores.iter().map(|score| order(score.to_bits()));
+    let largest = orders.fold(order(before.to_bits()), i32::max);
+    f32::from_bits(order(largest.cast_unsigned()).cast_unsigned())
 }
 
 /// A number's bits as an integer in the order of the numbers, and back. What is not a number comes first or
 /// last by its sign.
 #[inline(always)]
-fn order(bits: u32) -> i32 {
+pub(crate) fn order(bits: u32) -> i32 {
     let bits = bits.cast_signed();
     bits ^ ((bits >> 31).cast_unsigned() >> 1).cast_signed()
+}
+
+/// What powers over the largest before have to be multiplied by.
+#[inline(always)]
+fn earlier(before: f32, largest: f32) -> f32 {
+    let power = exponential(before - largest);
+    if largest > before { power } else { 1.0 }
+}
+
+/// Turns scores into powers of e over the largest. Returns their sums, sixteen apart.
+#[inline(always)]
+fn powers(scores: &mut [f32], largest: f32) -> [f32; 16] {
+    let mut sums = [0.0; 16];
+    for piece in scores.as_chunks_mut::<16>().0 {
+        for (sum, score) in sums.iter_mut().zip(piece) {
+            *score = exponential(*score - largest);
+            *sum += *score;
+        }
+    }
+    sums
+}
+
+/// Sixteen numbers times a factor, each times its weight.
+#[inline(always)]
+pub fn scale(values: &[f32; 16], factor: f32, weights: &[f32; 16], out: &mut [f32; 16]) {
+    for ((out, value), weight) in out.iter_mut().zip(values).zip(weights) {
+        *out = value * factor * weight;
+    }
+}
+
+/// Puts sixteens that are `stride` apart one behind the other.
+#[inline(always)]
+pub fn gather(from: &[Lanes], stride: usize, to: &mut [f32]) {
+    let from = from.iter().step_by(stride);
+    for (to, from) in to.as_chunks_mut::<16>().0.iter_mut().zip(from) {
+        *to = from.0;
+    }
 }
 
 /// Multiplies numbers by a factor.
@@ -296,8 +369,10 @@ pub fn multiply(values: &mut [f32], factor: f32) {
 pub struct Row {
     /// What a code of its query is worth.
     pub query: f32,
-    /// Its softmax so far.
+    /// Its softmax so far. On codes the sum is in `sums`.
     pub running: Running,
+    /// The softmax's sum on codes so far, sixteen apart.
+    pub sums: [f32; 16],
     /// What all earlier sums have to be multiplied by.
     pub earlier: f32,
     /// What a code of its weights is worth.
@@ -309,39 +384,54 @@ impl Row {
     pub const NONE: Self = Self {
         query: 0.0,
         running: Running::NONE,
+        sums: [0.0; 16],
         earlier: 1.0,
         weight: 0.0,
     };
+
+    /// The softmax's sum.
+    pub(crate) fn sum(&self) -> f32 {
+        self.running.sum + total(self.sums)
+    }
 }
 
-/// Turns a row's dot products with a page's keys, of which it sees the first `visible`, into the weights of
+/// Turns rows' dot products with a page's keys, of which each sees the first so many, into the weights of
 /// its values, as codes of at most `most`. `scales` are what a code of each token's key and of its value is
 /// worth.
 #[inline(always)]
 pub fn weigh(
-    dots: &[[i32; 16]; PAGE / 16],
-    visible: usize,
+    dots: &[[[i32; 16]; PAGE / 16]],
+    visible: &[usize],
     scales: &[[f32; PAGE]; 2],
     most: f32,
-    row: &mut Row,
-    weights: &mut [i16; PAGE],
+    rows: &mut [Row],
+    weights: &mut [[i16; PAGE]],
 ) {
-    let mut numbers = [0.0; PAGE];
     let [keys, values] = scales;
-    for ((number, dot), key) in numbers.iter_mut().zip(dots.as_flattened()).zip(keys) {
-        *number = *dot as f32 * (row.query * key);
+    let dots = dots.iter().zip(visible);
+    for ((dots, visible), (row, weights)) in dots.zip(rows.iter_mut().zip(weights)) {
+        let mut numbers = [0.0; PAGE];
+        for ((number, dot), key) in numbers.iter_mut().zip(dots.as_flattened()).zip(keys) {
+            *number = *dot as f32 * (row.query * key);
+        }
+        if *visible < PAGE {
+            numbers[*visible..].fill(f32::NEG_INFINITY);
+        }
+        let before = row.running.largest;
+        row.running.largest = largest(&numbers, before);
+        row.earlier = earlier(before, row.running.largest);
+        let sums = powers(&mut numbers, row.running.largest);
+        for (sum, more) in row.sums.iter_mut().zip(sums) {
+            *sum = sum.mul_add(row.earlier, more);
+        }
+        for (number, value) in numbers.iter_mut().zip(values) {
+            *number *= value;
+        }
+        if *visible < PAGE {
+            numbers[*visible..].fill(0.0);
+        }
+        row.weight = encode(&numbers, most, weights);
     }
-    if visible < PAGE {
-        numbers[visible..].fill(f32::NEG_INFINITY);
-    }
-    row.earlier = soften(&mut numbers, &mut row.running);
-    for (number, value) in numbers.iter_mut().zip(values) {
-        *number *= value;
-    }
-    if visible < PAGE {
-        numbers[visible..].fill(0.0);
-    }
-    row.weight = encode(&numbers, most, weights);
 }
 
 /// Brings a row's sums, over so many dimensions, up to date by the dot products of its weights and the

@@ -15,7 +15,7 @@ use std::arch::aarch64::{
 use std::arch::{asm, is_aarch64_feature_detected};
 
 use crate::kernels::Kernels;
-use crate::lanes::{Block, Lanes, Pairs};
+use crate::lanes::{Block, Groups, Lanes, Pairs};
 use crate::matrix::{Packed, TILE, Tile};
 
 /// The kernels, where the processor has the instructions.
@@ -391,19 +391,21 @@ unsafe fn rows_of<const R: usize>(
     R
 }
 
-fn panel_codes(a: &[i16], a_stride: usize, b: &[Pairs], c: &mut [[i32; TILE]], c_stride: usize) {
-    let rows = c.len().div_ceil(c_stride);
-    assert!(rows == 0 || a.len() >= (rows - 1) * a_stride + 2 * b.len());
-    let mut row = 0;
-    while row < rows {
-        let a = &a[row * a_stride..];
-        let c = &mut c[row * c_stride..];
-        row += match rows - row {
-            1 => codes_of::<1>(a, a_stride, b, c, c_stride),
-            2 => codes_of::<2>(a, a_stride, b, c, c_stride),
-            3 => codes_of::<3>(a, a_stride, b, c, c_stride),
-            _ => codes_of::<4>(a, a_stride, b, c, c_stride),
-        };
+fn panel_codes(a: &[i16], a_stride: usize, b: Groups<'_>, c: &mut [[i32; TILE]], c_stride: usize) {
+    let rows = c.len() / c_stride;
+    assert!(rows == 0 || a.len() >= (rows - 1) * a_stride + 2 * b.depth);
+    for (group, b) in b.iter().enumerate() {
+        let mut row = 0;
+        while row < rows {
+            let a = &a[row * a_stride..];
+            let c = &mut c[row * c_stride + group..];
+            row += match rows - row {
+                1 => codes_of::<1>(a, a_stride, b, c, c_stride),
+                2 => codes_of::<2>(a, a_stride, b, c, c_stride),
+                3 => codes_of::<3>(a, a_stride, b, c, c_stride),
+                _ => codes_of::<4>(a, a_stride, b, c, c_stride),
+            };
+        }
     }
 }
 

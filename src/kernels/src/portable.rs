@@ -1,7 +1,7 @@
 //! Products in plain Rust. They define the result: every other kernel gives the same bits.
 
 use crate::format::BLOCK;
-use crate::lanes::{Block, Lanes, Pairs};
+use crate::lanes::{Block, Groups, Lanes};
 use crate::matrix::{Packed, TILE, Tile};
 
 /// See [`crate::kernels::Kernels::product`].
@@ -103,13 +103,21 @@ pub fn panel_f32(
 }
 
 /// See [`crate::kernels::Kernels::panel_codes`].
-pub fn panel_codes(a: &[i16], a_stride: usize, b: &[Pairs], c: &mut [[i32; 16]], c_stride: usize) {
-    for (row, dots) in c.iter_mut().step_by(c_stride).enumerate() {
-        *dots = [0; 16];
-        let (a, _) = a[row * a_stride..].as_chunks::<2>();
-        for (a, b) in a.iter().zip(b) {
-            for (dot, b) in dots.iter_mut().zip(b.0) {
-                *dot += i32::from(a[0]) * i32::from(b[0]) + i32::from(a[1]) * i32::from(b[1]);
+pub fn panel_codes(
+    a: &[i16],
+    a_stride: usize,
+    b: Groups<'_>,
+    c: &mut [[i32; 16]],
+    c_stride: usize,
+) {
+    for (a, c) in a.chunks(a_stride).zip(c.chunks_exact_mut(c_stride)) {
+        let (a, _) = a.as_chunks::<2>();
+        for (dots, b) in c.iter_mut().zip(b.iter()) {
+            *dots = [0; 16];
+            for (a, b) in a.iter().zip(b) {
+                for (dot, b) in dots.iter_mut().zip(b.0) {
+                    *dot += i32::from(a[0]) * i32::from(b[0]) + i32::from(a[1]) * i32::from(b[1]);
+                }
             }
         }
     }

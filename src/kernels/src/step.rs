@@ -11,6 +11,9 @@ use crate::pool::Pool;
 
 /// Tokens whose sums in float32 take next to no time to be cleared.
 const FEW: usize = 4;
+/// From so many tokens on it pays to compute two tiles together: with fewer, what is read from memory is what
+/// takes the time, and that is read best in one run.
+const MANY: usize = 12;
 /// Products of two numbers that one thread computes in the time that it takes to have another begin.
 const ALONE: usize = 1 << 16;
 /// Rows of attention in one piece of work: tokens times the heads that share a key-value head.
@@ -91,21 +94,13 @@ impl Heads<'_> {
     /// A token's head, with bias and norm.
     fn head(&self, kernels: &Kernels, token: usize, head: usize, values: &mut [f32]) {
         let start = head * values.len();
-        let mut done = 0;
-        while done < values.len() {
-            let column = start + done;
-            let from = &self.lanes[column / TILE * self.count + token].0[column % TILE..];
-            let values = &mut values[done..];
-            if let (Some(from), Some(to)) =
-                (from.first_chunk::<TILE>(), values.first_chunk_mut::<TILE>())
-            {
-                *to = *from;
-                done += TILE;
-                continue;
+        if (start | values.len()).is_multiple_of(TILE) {
+            let from = &self.lanes[start / TILE * self.count + token..];
+            (kernels.gather)(from, self.count, values);
+        } else {
+            for (column, value) in (start..).zip(&mut *values) {
+                *value = self.lanes[column / TILE * self.count + token].0[column % TILE];
             }
-            let width = from.len().min(values.len());
-            values[..width].copy_from_slice(&from[..width]);
-            done += width;
         }
         if !self.projection.bias.is_empty() {
             let bias = &self.projection.bias[start..];
@@ -170,16 +165,14 @@ impl Engine {
             }
         }
         let inverse = sums.map(|sums| inverse_rms(total(sums), sizes.hidden, sizes.norm_epsilon));
-        self.activate(count, sizes.hidden, into, |token, block, values| {
-            for (part, values) in values.as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
+        let weight = weight.as_chunks::<TILE>().0;
+        self.activate(count, sizes.hidden, into, |token, block, room| {
+            for (part, values) in room.iter_mut().enumerate() {
                 let tile = block * 2 + part;
                 let lanes = &x[tile * count + token].0;
-                for ((value, lane), weight) in
-                    values.iter_mut().zip(lanes).zip(&weight[tile * TILE..])
-                {
-                    *value = lane * inverse[token] * weight;
-                }
+                (kernels.scale)(lanes, inverse[token], &weight[tile], &mut values.0);
             }
+            None
         });
     }
 
@@ -193,36 +186,36 @@ impl Engine {
     ) {
         let width = sizes.group() * sizes.head_dim;
         let padded = count.next_multiple_of(sizes.piece(count));
-        self.activate(
-            count,
-            sizes.heads * sizes.head_dim,
-            into,
-            |token, block, values| {
+        let columns = sizes.heads * sizes.head_dim;
+        self.activate(count, columns, into, |token, block, room| {
+            let from = |column: usize| {
+                let (head, within) = (column / width, column % width);
+                &attended[(head * padded + token) * width + within..][..width - within]
+            };
+            if let [first, second, ..] = from(block * BLOCK).as_chunks().0 {
+                return Some([first, second]);
+            }
+            for (half, values) in room.iter_mut().enumerate() {
                 let mut done = 0;
-                while done < BLOCK {
-                    let column = block * BLOCK + done;
-                    let (head, within) = (column / width, column % width);
-                    let from =
-                        &attended[(head * padded + token) * width + within..][..width - within];
-                    if let (0, Some(block)) = (done, from.first_chunk()) {
-                        *values = *block;
-                        return;
-                    }
-                    let part = from.len().min(BLOCK - done);
-                    values[done..done + part].copy_from_slice(&from[..part]);
+                while done < TILE {
+                    let from = from(block * BLOCK + half * TILE + done);
+                    let part = from.len().min(TILE - done);
+                    values.0[done..done + part].copy_from_slice(&from[..part]);
                     done += part;
                 }
-            },
-        );
+            }
+            None
+        });
     }
 
-    /// Fills activations of `columns` for `count` tokens with what `values` says of a token's block.
-    fn activate(
+    /// Fills activations of `columns` for `count` tokens with what `values` says of the halves of a token's
+    /// block: where they are, or nothing where it has put them into the room that it is given.
+    fn activate<'a>(
         &mut self,
         count: usize,
         columns: usize,
         into: &mut Activations,
-        values: impl Fn(usize, usize, &mut [f32; BLOCK]) + Sync,
+        values: impl Fn(usize, usize, &mut [Lanes; 2]) -> Option<[&'a [f32; TILE]; 2]> + Sync,
     ) {
         let kernels = self.kernels;
         let blocks = columns / BLOCK;
@@ -232,20 +225,26 @@ impl Engine {
             let data = &mut into.rounded[..blocks * count];
             self.pool
                 .chunks(data, chunk, &mut self.locals, |_, number, data| {
+                    let mut room = [Lanes::ZERO; 2];
                     for (at, rounded) in data.iter_mut().enumerate() {
                         let at = number * chunk + at;
-                        let mut buffer = [0.0; BLOCK];
-                        values(at % count, at / count, &mut buffer);
-                        *rounded = (kernels.quantize)(&buffer);
+                        let there = values(at % count, at / count, &mut room);
+                        let halves = there.unwrap_or_else(|| room.each_ref().map(|half| &half.0));
+                        (kernels.quantize)(halves, rounded);
                     }
                 });
         } else {
             let data = &mut into.exact[..blocks * count];
             self.pool
                 .chunks(data, chunk, &mut self.locals, |_, number, data| {
+                    let mut room = [Lanes::ZERO; 2];
                     for (at, exact) in data.iter_mut().enumerate() {
                         let at = number * chunk + at;
-                        values(at % count, at / count, exact);
+                        let there = values(at % count, at / count, &mut room);
+                        put(
+                            exact,
+                            there.unwrap_or_else(|| room.each_ref().map(|half| &half.0)),
+                        );
                     }
                 });
         }
@@ -264,19 +263,14 @@ impl Engine {
         let tiles = share(out.len() / count, columns, count, self.pool.threads());
         self.pool
             .chunks(out, tiles * count, &mut self.locals, |_, number, out| {
-                for (at, out) in out.chunks_exact_mut(count).enumerate() {
-                    let mut tile = number * tiles + at;
-                    let mut matrices = matrices.iter();
-                    let matrix = loop {
-                        let Some(matrix) = matrices.next() else {
-                            return;
-                        };
-                        if tile < matrix.tiles() {
-                            break matrix;
-                        }
-                        tile -= matrix.tiles();
-                    };
-                    product(&kernels, matrix, tile, from, count, out);
+                let mut out = out;
+                let mut tile = number * tiles;
+                for matrix in matrices {
+                    let own = matrix.tiles().saturating_sub(tile).min(out.len() / count);
+                    let (ours, rest) = out.split_at_mut(own * count);
+                    tiles_product(&kernels, matrix, tile, from, count, ours);
+                    tile = (tile + own).saturating_sub(matrix.tiles());
+                    out = rest;
                 }
             });
     }
@@ -294,9 +288,10 @@ impl Engine {
         let tiles = share(matrix.tiles(), matrix.columns(), count, self.pool.threads());
         self.pool
             .chunks(x, tiles * count, &mut self.locals, |local, number, x| {
-                let sums = &mut local.lanes[..count];
-                for (at, x) in x.chunks_exact_mut(count).enumerate() {
-                    product(&kernels, matrix, number * tiles + at, from, count, sums);
+                for (at, x) in x.chunks_mut(2 * count).enumerate() {
+                    let sums = &mut local.lanes[..x.len()];
+                    let tile = number * tiles + 2 * at;
+                    tiles_product(&kernels, matrix, tile, from, count, sums);
                     for (x, sum) in x.iter_mut().zip(&*sums) {
                         for (x, sum) in x.0.iter_mut().zip(&sum.0) {
                             *x += sum;
@@ -318,23 +313,12 @@ impl Engine {
         let kernels = self.kernels;
         // A block of 32 columns of all tokens.
         let block = move |lanes: &mut [Lanes], block: usize| {
-            let (gates, ups) = lanes.split_at_mut(2 * BATCH);
-            for part in 0..2 {
-                let tile = block * 2 + part;
-                let gates = &mut gates[part * BATCH..][..count];
-                let ups = &mut ups[part * BATCH..][..count];
-                product(&kernels, gate, tile, from, count, gates);
-                product(&kernels, up, tile, from, count, ups);
-                for (gate, up) in gates.iter_mut().zip(ups) {
-                    (kernels.swiglu)(&mut gate.0, &up.0);
-                }
+            let (gates, ups) = lanes[..4 * count].split_at_mut(2 * count);
+            tiles_product(&kernels, gate, block * 2, from, count, gates);
+            tiles_product(&kernels, up, block * 2, from, count, ups);
+            for (gate, up) in gates.iter_mut().zip(ups) {
+                (kernels.swiglu)(&mut gate.0, &up.0);
             }
-        };
-        let values = |lanes: &[Lanes], token: usize| {
-            let mut values = [0.0; BLOCK];
-            values[..TILE].copy_from_slice(&lanes[token].0);
-            values[TILE..].copy_from_slice(&lanes[BATCH + token].0);
-            values
         };
         let blocks = gate.rows() / BLOCK;
         if into.exact.is_empty() {
@@ -343,7 +327,8 @@ impl Engine {
                 .chunks(data, count, &mut self.locals, |local, number, data| {
                     block(&mut local.lanes, number);
                     for (token, rounded) in data.iter_mut().enumerate() {
-                        *rounded = (kernels.quantize)(&values(&local.lanes, token));
+                        let values = [0, count].map(|half| &local.lanes[half + token].0);
+                        (kernels.quantize)(values, rounded);
                     }
                 });
         } else {
@@ -352,7 +337,7 @@ impl Engine {
                 .chunks(data, count, &mut self.locals, |local, number, data| {
                     block(&mut local.lanes, number);
                     for (token, exact) in data.iter_mut().enumerate() {
-                        *exact = values(&local.lanes, token);
+                        put(exact, [0, count].map(|half| &local.lanes[half + token].0));
                     }
                 });
         }
@@ -425,6 +410,13 @@ impl Engine {
     }
 }
 
+/// Puts two halves side by side.
+fn put(exact: &mut [f32; BLOCK], halves: [&[f32; TILE]; 2]) {
+    for (to, half) in exact.as_chunks_mut().0.iter_mut().zip(halves) {
+        *to = *half;
+    }
+}
+
 /// Tiles in a piece of work: several for few tokens, so that a thread reads on where it was reading, and
 /// two for many, whose products are long; all where a thread is done before another has begun.
 fn share(tiles: usize, columns: usize, count: usize, threads: usize) -> usize {
@@ -435,28 +427,39 @@ fn share(tiles: usize, columns: usize, count: usize, threads: usize) -> usize {
     (tiles / (threads * 8)).clamp(1, most)
 }
 
-/// The products of a tile with all `count` tokens.
-fn product(
+/// The products of a matrix's tiles from `first` on with all `count` tokens, one tile behind the other.
+fn tiles_product(
     kernels: &Kernels,
     matrix: &Matrix,
-    tile: usize,
+    first: usize,
     from: &Activations,
     count: usize,
     out: &mut [Lanes],
 ) {
-    let tile = matrix.tile(tile);
-    if tile.packed != Packed::F32 {
-        (kernels.product)(tile, &from.rounded, count, out);
-        return;
-    }
-    if count <= FEW {
-        exact_product::<FEW>(kernels, tile, from, out);
-    } else {
-        exact_product::<BATCH>(kernels, tile, from, out);
+    let exact = matrix.packed() == Packed::F32;
+    let (mut tile, mut rest) = (first, out);
+    while !rest.is_empty() {
+        let together = !exact && count >= MANY && rest.len() > count;
+        let pair = kernels.pair.filter(|_| together);
+        let tiles = if pair.is_some() { 2 } else { 1 };
+        let (out, later) = rest.split_at_mut(tiles * count);
+        if let Some(pair) = pair {
+            let tiles = [matrix.tile(tile), matrix.tile(tile + 1)];
+            let (one, other) = out.split_at_mut(count);
+            pair(tiles, &from.rounded, count, [one, other]);
+        } else if !exact {
+            (kernels.product)(matrix.tile(tile), &from.rounded, count, out);
+        } else if count <= FEW {
+            exact_product::<FEW>(kernels, matrix.tile(tile), from, out);
+        } else {
+            exact_product::<BATCH>(kernels, matrix.tile(tile), from, out);
+        }
+        tile += tiles;
+        rest = later;
     }
 }
 
-/// The same for at most `MOST` tokens in float32.
+/// The products of a tile with at most `MOST` tokens, in float32.
 fn exact_product<const MOST: usize>(
     kernels: &Kernels,
     tile: Tile<'_>,

@@ -95,20 +95,21 @@ macro_rules! panels {
     };
 }
 
-/// `panels_codes`, with at most `$most` rows at a time: as many as there are registers for.
+/// `panels_codes`, with at most `$most` rows at a time, and with so many rows so many groups: as many as there
+/// are registers for.
 macro_rules! panels_of_codes {
-    ($features:literal, $($fewer:literal)|*, $most:literal) => {
+    ($features:literal, $($fewer:literal => $groups:literal),*; $most:literal => $most_groups:literal) => {
         #[target_feature(enable = $features)]
         fn panels_codes(
             a: &[i16],
             a_stride: usize,
-            b: &[Pairs],
+            b: Groups<'_>,
             c: &mut [[i32; TILE]],
             c_stride: usize,
         ) {
-            let rows = c.len().div_ceil(c_stride);
-            assert!(rows == 0 || a.len() >= (rows - 1) * a_stride + 2 * b.len());
-            assert!(rows == 0 || c.len() > (rows - 1) * c_stride);
+            let rows = c.len() / c_stride;
+            assert!(rows == 0 || a.len() >= (rows - 1) * a_stride + 2 * b.depth);
+            assert!(b.depth <= b.apart && b.count() <= c_stride);
             // SAFETY: checked above. Distances that the compiler knows take no instruction.
             unsafe {
                 match a_stride {
@@ -120,70 +121,122 @@ macro_rules! panels_of_codes {
         }
 
         /// # Safety
-        /// Each row must be there, `2 * b.len()` codes wide in `a`, whose distances are `STRIDE`, or
-        /// `a_stride` where that is 0.
+        /// Each row must be there, `2 * b.depth` codes wide in `a`, whose distances are `STRIDE`, or
+        /// `a_stride` where that is 0; there must be no more groups than `c_stride`.
         #[inline]
         #[target_feature(enable = $features)]
         unsafe fn rows_of_codes<const STRIDE: usize>(
             a: &[i16],
             a_stride: usize,
-            b: &[Pairs],
+            b: Groups<'_>,
             c: &mut [[i32; TILE]],
             c_stride: usize,
         ) {
-            let rows = c.len().div_ceil(c_stride);
-            let mut row = 0;
+            let rows = c.len() / c_stride;
+            let (mut row, mut b) = (0, b);
             while row < rows {
                 let a = a[row * a_stride..].as_ptr();
                 let c = c[row * c_stride..].as_mut_ptr();
                 // SAFETY: the caller promises the rows.
                 row += unsafe {
                     match rows - row {
-                        $($fewer => codes_of::<$fewer, STRIDE>(a, a_stride, b, c, c_stride),)*
-                        _ => codes_of::<$most, STRIDE>(a, a_stride, b, c, c_stride),
+                        $($fewer => groups_of_codes::<$fewer, STRIDE, $groups>(a, a_stride, &mut b, c, c_stride),)*
+                        _ => groups_of_codes::<$most, STRIDE, $most_groups>(a, a_stride, &mut b, c, c_stride),
                     }
                 };
             }
         }
 
+        /// `GROUPS` groups at a time, and one at a time of what is left.
+        ///
         /// # Safety
-        /// `R` rows must be there, `2 * b.len()` codes wide in `a`, at distances as for all rows.
+        /// `R` rows must be there, `2 * b.depth` codes wide in `a`, at distances as for all rows, and as many
+        /// sixteens in `c` as there are groups.
         #[inline]
         #[target_feature(enable = $features)]
-        unsafe fn codes_of<const R: usize, const STRIDE: usize>(
+        unsafe fn groups_of_codes<const R: usize, const STRIDE: usize, const GROUPS: usize>(
             a: *const i16,
             a_stride: usize,
-            b: &[Pairs],
+            b: &mut Groups<'_>,
             c: *mut [i32; TILE],
             c_stride: usize,
         ) -> usize {
+            let mut rest = b.pairs;
+            let mut group = 0;
+            while GROUPS > 1 && rest.len() >= GROUPS * b.apart {
+                // SAFETY: so many groups are left, and as the caller promises.
+                unsafe {
+                    let c = c.add(group);
+                    codes_of::<R, STRIDE, GROUPS>(a, a_stride, rest.as_ptr(), b, c, c_stride);
+                }
+                rest = &rest[GROUPS * b.apart..];
+                group += GROUPS;
+            }
+            while rest.len() >= b.apart {
+                // SAFETY: a group is left, and as the caller promises.
+                unsafe {
+                    let c = c.add(group);
+                    codes_of::<R, STRIDE, 1>(a, a_stride, rest.as_ptr(), b, c, c_stride);
+                }
+                rest = &rest[b.apart..];
+                group += 1;
+            }
+            R
+        }
+
+        /// # Safety
+        /// `R` rows must be there, `2 * b.depth` codes wide in `a`, at distances as for all rows, `GROUPS`
+        /// groups at `pairs`, apart and deep as those of `b`, and `GROUPS` sixteens of each row in `c`.
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn codes_of<const R: usize, const STRIDE: usize, const GROUPS: usize>(
+            a: *const i16,
+            a_stride: usize,
+            pairs: *const Pairs,
+            b: &mut Groups<'_>,
+            c: *mut [i32; TILE],
+            c_stride: usize,
+        ) {
             let a_stride = if STRIDE > 0 { STRIDE } else { a_stride };
-            let mut sums = [[every_integer(0); TILE / ROWS]; R];
-            for (k, b) in b.iter().enumerate() {
-                let mut pairs = [every_integer(0); TILE / ROWS];
-                for (part, pairs) in pairs.iter_mut().enumerate() {
-                    // SAFETY: these are sixteen pairs.
-                    *pairs = unsafe { load(b.0.as_ptr().add(part * ROWS).cast()) };
+            let mut sums = [[[every_integer(0); TILE / ROWS]; GROUPS]; R];
+            // A line for each turn, so that none waits for another; the same where nothing is ahead.
+            let step = usize::from(b.ahead.len() >= b.depth);
+            let (ahead, later) = b.ahead.split_at(step * b.depth);
+            b.ahead = later;
+            for k in 0..b.depth {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.as_ptr().wrapping_add(k * step).cast());
+                let mut numbers = [[every_integer(0); TILE / ROWS]; GROUPS];
+                for (group, numbers) in numbers.iter_mut().enumerate() {
+                    for (part, numbers) in numbers.iter_mut().enumerate() {
+                        // SAFETY: the caller promises the groups, and these are sixteen pairs.
+                        *numbers = unsafe {
+                            let pairs = pairs.add(group * b.apart + k).cast::<i32>();
+                            load(pairs.add(part * ROWS).cast())
+                        };
+                    }
                 }
                 for (row, sums) in sums.iter_mut().enumerate() {
                     // SAFETY: the caller promises the rows; a pair needs no alignment to be read.
                     let a = unsafe { a.add(row * a_stride + 2 * k).cast::<i32>().read_unaligned() };
                     let a = every_integer(a);
-                    for (sum, pairs) in sums.iter_mut().zip(pairs) {
-                        *sum = add_pairs(*sum, pairs, a);
+                    for (sums, numbers) in sums.iter_mut().zip(numbers) {
+                        for (sum, numbers) in sums.iter_mut().zip(numbers) {
+                            *sum = add_pairs(*sum, numbers, a);
+                        }
                     }
                 }
             }
             for (row, sums) in sums.iter().enumerate() {
-                for (part, sum) in sums.iter().enumerate() {
-                    // SAFETY: the caller promises the rows.
-                    unsafe {
-                        let to = c.add(row * c_stride).cast::<i32>().add(part * ROWS);
-                        store_integers(to.cast(), *sum);
+                for (group, sums) in sums.iter().enumerate() {
+                    for (part, sum) in sums.iter().enumerate() {
+                        // SAFETY: the caller promises the rows.
+                        unsafe {
+                            let to = c.add(row * c_stride + group).cast::<i32>();
+                            store_integers(to.add(part * ROWS).cast(), *sum);
+                        }
                     }
                 }
             }
-            R
         }
     };
 }
@@ -192,31 +245,52 @@ macro_rules! panels_of_codes {
 /// once (VNNI). Nothing saturates: a block's products sum to less than 2^21.
 macro_rules! products_of_vnni {
     ($features:literal) => {
-        /// The sums of tokens are in memory: the registers hold the codes of a block, which all tokens
-        /// then meet one after another.
+        /// `N` tiles of the same sizes with the same tokens. The sums of tokens are in memory: the registers
+        /// hold the codes of a block of each tile, which all tokens then meet one after another.
         #[target_feature(enable = $features)]
-        fn products(tile: Tile<'_>, blocks: &[Block], stride: usize, out: &mut [Lanes]) {
+        fn products<const N: usize>(
+            tiles: [Tile<'_>; N],
+            blocks: &[Block],
+            stride: usize,
+            mut out: [&mut [Lanes]; N],
+        ) {
+            let Some(first) = tiles.first() else { return };
+            let (packed, count) = (first.packed, first.blocks);
+            let tokens = out.first().map_or(0, |out| out.len());
+            let code_bytes = packed.code_bytes();
             // All that is read below lies within these bounds.
-            let code_bytes = tile.packed.code_bytes();
-            assert!(tile.codes.len() >= tile.blocks * code_bytes);
-            assert!(tile.scales.len() >= tile.packed.scale_bytes(tile.blocks));
-            assert!(tile.blocks == 0 || blocks.len() >= (tile.blocks - 1) * stride + out.len());
-            out.fill(Lanes::ZERO);
-            for block in 0..tile.blocks {
-                let tokens = &blocks[block * stride..][..out.len()];
-                for line in (0..code_bytes).step_by(64) {
-                    let ahead = tile.codes.as_ptr();
-                    let ahead = ahead.wrapping_add(block * code_bytes + AHEAD + line);
-                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+            for tile in &tiles {
+                assert!(tile.packed == packed && tile.blocks == count);
+                assert!(tile.codes.len() >= count * code_bytes);
+                assert!(tile.scales.len() >= packed.scale_bytes(count));
+            }
+            assert!(count == 0 || blocks.len() >= (count - 1) * stride + tokens);
+            for out in &mut out {
+                assert!(out.len() == tokens);
+                out.fill(Lanes::ZERO);
+            }
+            let sums = out.map(<[Lanes]>::as_mut_ptr);
+            for block in 0..count {
+                let tokens = &blocks[block * stride..][..tokens];
+                // Tiles lie one behind the other, so that behind these come others.
+                let mut ahead = block * code_bytes + AHEAD;
+                if ahead >= count * code_bytes {
+                    ahead += (N - 1) * count * code_bytes;
+                }
+                for tile in &tiles {
+                    for line in (ahead..ahead + code_bytes).step_by(64) {
+                        _mm_prefetch::<_MM_HINT_T0>(tile.codes.as_ptr().wrapping_add(line).cast());
+                    }
                 }
                 for row in (0..TILE).step_by(ROWS) {
-                    // SAFETY: the tile has so many blocks, as was checked above, and the rows.
+                    // SAFETY: the tiles have so many blocks, as was checked above, and the rows; there are as
+                    // many sums as tokens.
                     unsafe {
-                        match tile.packed {
-                            Packed::Q4_0 => q4_0(&tile, block, row, tokens, out),
-                            Packed::Q8_0 => q8_0(&tile, block, row, tokens, out),
-                            Packed::Q4K => q4_k(&tile, block, row, tokens, out),
-                            Packed::Q6K => q6_k(&tile, block, row, tokens, out),
+                        match packed {
+                            Packed::Q4_0 => q4_0(&tiles, block, row, tokens, sums),
+                            Packed::Q8_0 => q8_0(&tiles, block, row, tokens, sums),
+                            Packed::Q4K => q4_k(&tiles, block, row, tokens, sums),
+                            Packed::Q6K => q6_k(&tiles, block, row, tokens, sums),
                             Packed::F32 => {}
                         }
                     }
@@ -224,24 +298,31 @@ macro_rules! products_of_vnni {
             }
         }
 
-        /// `start` and the dot products of groups of four columns, the first of which is group `first`
-        /// of the token's block. In two sums, since each of these instructions waits for the sum that
-        /// it adds to.
+        /// `start` and the dot products of each tile's groups of four columns, the first of which is group
+        /// `first` of the token's block. In two sums, since each of these instructions waits for the sum
+        /// that it adds to.
         #[inline]
         #[target_feature(enable = $features)]
-        fn dots<const GROUPS: usize>(
-            groups: &[Integers; GROUPS],
+        fn dots<const N: usize, const GROUPS: usize>(
+            groups: &[[Integers; GROUPS]; N],
             token: &Block,
             first: usize,
             start: i32,
-        ) -> Integers {
-            let mut sums = [every_integer(start), every_integer(0)];
-            for (group, codes) in groups.iter().enumerate() {
+        ) -> [Integers; N] {
+            let mut sums = [[every_integer(start), every_integer(0)]; N];
+            for group in 0..GROUPS {
                 let [a, b, c, d] = [0, 1, 2, 3].map(|i| token.codes[(first + group) * 4 + i]);
                 let four = i32::from_ne_bytes([a, b, c, d].map(i8::cast_unsigned));
-                sums[group % 2] = add_dots(sums[group % 2], *codes, every_integer(four));
+                let four = every_integer(four);
+                for (sums, groups) in sums.iter_mut().zip(groups) {
+                    sums[group % 2] = add_dots(sums[group % 2], groups[group], four);
+                }
             }
-            add_integers(sums[0], sums[1])
+            let mut dots = [every_integer(0); N];
+            for (dots, sums) in dots.iter_mut().zip(sums) {
+                *dots = add_integers(sums[0], sums[1]);
+            }
+            dots
         }
 
         /// Adds `dot` times the two scales to a token's sums of the rows from `row` on.
@@ -283,124 +364,159 @@ macro_rules! products_of_vnni {
         }
 
         /// # Safety
-        /// The tile must have the block, and `ROWS` rows from `row` on.
+        /// The tiles must have the block, and `ROWS` rows from `row` on; there must be sums for all tokens.
         #[inline]
         #[target_feature(enable = $features)]
-        unsafe fn q4_0(
-            tile: &Tile<'_>,
+        unsafe fn q4_0<const N: usize>(
+            tiles: &[Tile<'_>; N],
             block: usize,
             row: usize,
             tokens: &[Block],
-            sums: &mut [Lanes],
+            sums: [*mut Lanes; N],
         ) {
-            // SAFETY: a block has 256 bytes of codes and 32 of scales.
-            let (groups, scale) = unsafe {
-                (
-                    groups_of_four(tile.codes.as_ptr().add(block * 256 + row * 4)),
-                    scales(tile.scales.as_ptr().add(block * 32 + row * 2)),
-                )
-            };
-            for (sums, token) in sums.iter_mut().zip(tokens) {
-                let dot = dots(&groups, token, 0, token.minus_8);
-                add_scaled(sums, row, dot, scale, token.scale);
+            let mut groups = [[every_byte(0); 8]; N];
+            let mut scale = [zeros(); N];
+            for (n, tile) in tiles.iter().enumerate() {
+                // SAFETY: a block has 256 bytes of codes and 32 of scales.
+                unsafe {
+                    groups[n] = groups_of_four(tile.codes.as_ptr().add(block * 256 + row * 4));
+                    scale[n] = scales(tile.scales.as_ptr().add(block * 32 + row * 2));
+                }
+            }
+            for (at, token) in tokens.iter().enumerate() {
+                let dots = dots(&groups, token, 0, token.minus_8);
+                for n in 0..N {
+                    // SAFETY: the caller promises the sums.
+                    let sums = unsafe { &mut *sums[n].add(at) };
+                    add_scaled(sums, row, dots[n], scale[n], token.scale);
+                }
             }
         }
 
         /// # Safety
-        /// The tile must have the block, and `ROWS` rows from `row` on.
+        /// The tiles must have the block, and `ROWS` rows from `row` on; there must be sums for all tokens.
         #[inline]
         #[target_feature(enable = $features)]
-        unsafe fn q4_k(
-            tile: &Tile<'_>,
+        unsafe fn q4_k<const N: usize>(
+            tiles: &[Tile<'_>; N],
             block: usize,
             row: usize,
             tokens: &[Block],
-            sums: &mut [Lanes],
+            sums: [*mut Lanes; N],
         ) {
-            // SAFETY: a block has 256 bytes of codes, and eight blocks have 320 of scales: 32 with
-            // scales of float16, 32 with minima, then 32 for each block.
-            let (groups, scale, minimum) = unsafe {
-                let base = tile.scales.as_ptr().add(block / 8 * 320);
-                let own = base.add(64 + block % 8 * 32 + row);
-                let base = base.add(row * 2);
-                (
-                    groups_of_four(tile.codes.as_ptr().add(block * 256 + row * 4)),
-                    multiply_floats(scales(base), to_floats(unsigned_bytes(own))),
-                    multiply_floats(scales(base.add(32)), to_floats(unsigned_bytes(own.add(16)))),
-                )
-            };
-            for (sums, token) in sums.iter_mut().zip(tokens) {
-                let dot = dots(&groups, token, 0, 0);
-                add_scaled(sums, row, dot, scale, token.scale);
-                add(sums, row, minimum, every_float(token.minus_sum));
+            let mut groups = [[every_byte(0); 8]; N];
+            let mut factors = [[zeros(); 2]; N];
+            for (n, tile) in tiles.iter().enumerate() {
+                // SAFETY: a block has 256 bytes of codes, and eight blocks have 320 of scales: 32 with
+                // scales of float16, 32 with minima, then 32 for each block.
+                unsafe {
+                    groups[n] = groups_of_four(tile.codes.as_ptr().add(block * 256 + row * 4));
+                    let base = tile.scales.as_ptr().add(block / 8 * 320);
+                    let own = base.add(64 + block % 8 * 32 + row);
+                    let base = base.add(row * 2);
+                    let minima = to_floats(unsigned_bytes(own.add(16)));
+                    factors[n] = [
+                        multiply_floats(scales(base), to_floats(unsigned_bytes(own))),
+                        multiply_floats(scales(base.add(32)), minima),
+                    ];
+                }
+            }
+            for (at, token) in tokens.iter().enumerate() {
+                let dots = dots(&groups, token, 0, 0);
+                for n in 0..N {
+                    // SAFETY: the caller promises the sums.
+                    let sums = unsafe { &mut *sums[n].add(at) };
+                    let [scale, minimum] = factors[n];
+                    add_scaled(sums, row, dots[n], scale, token.scale);
+                    add(sums, row, minimum, every_float(token.minus_sum));
+                }
             }
         }
 
         /// # Safety
-        /// The tile must have the block, and `ROWS` rows from `row` on.
+        /// The tiles must have the block, and `ROWS` rows from `row` on; there must be sums for all tokens.
         #[inline]
         #[target_feature(enable = $features)]
-        unsafe fn q8_0(
-            tile: &Tile<'_>,
+        unsafe fn q8_0<const N: usize>(
+            tiles: &[Tile<'_>; N],
             block: usize,
             row: usize,
             tokens: &[Block],
-            sums: &mut [Lanes],
+            sums: [*mut Lanes; N],
         ) {
             // A code with its sign turned is the code plus 128, and never negative.
             let sign = every_byte(i8::MIN);
-            let mut groups = [sign; 8];
-            for (group, codes) in groups.iter_mut().enumerate() {
-                // SAFETY: a block has 512 bytes of codes.
-                let signed =
-                    unsafe { load(tile.codes.as_ptr().add(block * 512 + group * 64 + row * 4)) };
-                *codes = xor(signed, sign);
+            let mut groups = [[sign; 8]; N];
+            let mut scale = [zeros(); N];
+            for (n, tile) in tiles.iter().enumerate() {
+                for (group, codes) in groups[n].iter_mut().enumerate() {
+                    // SAFETY: a block has 512 bytes of codes.
+                    let signed = unsafe {
+                        load(tile.codes.as_ptr().add(block * 512 + group * 64 + row * 4))
+                    };
+                    *codes = xor(signed, sign);
+                }
+                // SAFETY: a block has 32 bytes of scales.
+                scale[n] = unsafe { scales(tile.scales.as_ptr().add(block * 32 + row * 2)) };
             }
-            // SAFETY: a block has 32 bytes of scales.
-            let scale = unsafe { scales(tile.scales.as_ptr().add(block * 32 + row * 2)) };
-            for (sums, token) in sums.iter_mut().zip(tokens) {
-                let dot = dots(&groups, token, 0, 16 * token.minus_8);
-                add_scaled(sums, row, dot, scale, token.scale);
+            for (at, token) in tokens.iter().enumerate() {
+                let dots = dots(&groups, token, 0, 16 * token.minus_8);
+                for n in 0..N {
+                    // SAFETY: the caller promises the sums.
+                    let sums = unsafe { &mut *sums[n].add(at) };
+                    add_scaled(sums, row, dots[n], scale[n], token.scale);
+                }
             }
         }
 
         /// # Safety
-        /// The tile must have the block, and `ROWS` rows from `row` on.
+        /// The tiles must have the block, and `ROWS` rows from `row` on; there must be sums for all tokens.
         #[inline]
         #[target_feature(enable = $features)]
-        unsafe fn q6_k(
-            tile: &Tile<'_>,
+        unsafe fn q6_k<const N: usize>(
+            tiles: &[Tile<'_>; N],
             block: usize,
             row: usize,
             tokens: &[Block],
-            sums: &mut [Lanes],
+            sums: [*mut Lanes; N],
         ) {
             let low = every_byte(15);
             let high = every_byte(0x30);
+            let code = |four: Integers, bits: Integers| or(and(four, low), and(bits, high));
             for part in 0..2 {
-                // SAFETY: a block has 384 bytes of codes, and eight blocks have 288 of scales: 32 of
-                // float16, then 32 for each block.
-                let (upper, a, b, scale) = unsafe {
-                    let codes = tile.codes.as_ptr().add(block * 384 + row * 4);
-                    let base = tile.scales.as_ptr().add(block / 8 * 288);
-                    let own = base.add(32 + block % 8 * 32 + part * 16 + row);
-                    (
-                        load(codes.add(256 + part * 64)),
-                        load(codes.add(part * 128)),
-                        load(codes.add(part * 128 + 64)),
-                        multiply_floats(scales(base.add(row * 2)), to_floats(signed_bytes(own))),
-                    )
-                };
-                let code = |four: Integers, bits: Integers| or(and(four, low), and(bits, high));
-                let groups = [
-                    code(a, shift_left::<4>(upper)),
-                    code(shift_right::<4>(a), shift_left::<2>(upper)),
-                    code(b, upper),
-                    code(shift_right::<4>(b), shift_right::<2>(upper)),
-                ];
-                for (sums, token) in sums.iter_mut().zip(tokens) {
-                    let dot = dots(&groups, token, part * 4, token.minus_32[part]);
-                    add_scaled(sums, row, dot, scale, token.scale);
+                let mut groups = [[low; 4]; N];
+                let mut scale = [zeros(); N];
+                for (n, tile) in tiles.iter().enumerate() {
+                    // SAFETY: a block has 384 bytes of codes, and eight blocks have 288 of scales: 32 of
+                    // float16, then 32 for each block.
+                    unsafe {
+                        let codes = tile.codes.as_ptr().add(block * 384 + row * 4);
+                        let upper = load(codes.add(256 + part * 64));
+                        let (a, b) = (
+                            load(codes.add(part * 128)),
+                            load(codes.add(part * 128 + 64)),
+                        );
+                        groups[n] = [
+                            code(a, shift_left::<4>(upper)),
+                            code(shift_right::<4>(a), shift_left::<2>(upper)),
+                            code(b, upper),
+                            code(shift_right::<4>(b), shift_right::<2>(upper)),
+                        ];
+                        let base = tile.scales.as_ptr().add(block / 8 * 288);
+                        let own = base.add(32 + block % 8 * 32 + part * 16 + row);
+                        scale[n] = multiply_floats(
+                            scales(base.add(row * 2)),
+                            to_floats(signed_bytes(own)),
+                        );
+                    }
+                }
+                for (at, token) in tokens.iter().enumerate() {
+                    let dots = dots(&groups, token, part * 4, token.minus_32[part]);
+                    for n in 0..N {
+                        // SAFETY: the caller promises the sums.
+                        let sums = unsafe { &mut *sums[n].add(at) };
+                        add_scaled(sums, row, dots[n], scale[n], token.scale);
+                    }
                 }
             }
         }

@@ -4,7 +4,7 @@
 use super::{CODES, Random, packed, values};
 use crate::format::{BLOCK, Stored};
 use crate::kernels::Kernels;
-use crate::lanes::{Block, Lanes, Pairs, exponential, most_of, quantize};
+use crate::lanes::{Block, Groups, Lanes, Pairs, exponential, most_of, quantize};
 use crate::matrix::TILE;
 
 #[test]
@@ -33,6 +33,14 @@ fn a_packed_row_is_the_stored_one() {
     }
 }
 
+/// Numbers rounded to 8 bits.
+fn block_of(numbers: &[f32]) -> Block {
+    let mut block = Block::ZERO;
+    let halves = numbers.as_chunks().0;
+    quantize([&halves[0], &halves[1]], &mut block);
+    block
+}
+
 /// Activations of `tokens` by block, and their own numbers by token.
 fn activations(
     random: &mut Random,
@@ -51,7 +59,7 @@ fn activations(
     let mut blocks = Vec::new();
     for block in 0..columns / BLOCK {
         for row in &rows {
-            blocks.push(quantize(row[block * BLOCK..][..BLOCK].try_into().unwrap()));
+            blocks.push(block_of(&row[block * BLOCK..][..BLOCK]));
         }
     }
     (blocks, rows)
@@ -111,7 +119,7 @@ fn activations_that_are_not_finite_show_in_the_product() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut row = random.numbers(256, 1.0);
             row[77] = bad;
-            let blocks: Vec<Block> = row.as_chunks().0.iter().map(quantize).collect();
+            let blocks: Vec<Block> = row.chunks_exact(BLOCK).map(block_of).collect();
             let mut out = [Lanes::ZERO];
             (Kernels::portable().product)(matrix.tile(0), &blocks, 1, &mut out);
             assert!(
@@ -184,7 +192,8 @@ fn all_kernels_give_the_same_dot_products_of_codes() {
     for kernels in Kernels::present() {
         for rows in 1..=20 {
             let depth = [1 + random.below(40), 32, 64][rows % 3];
-            let (a_stride, c_stride) = (2 * depth + rows % 2, 1 + random.below(3));
+            let (count, apart) = (1 + random.below(9), depth + random.below(3));
+            let (a_stride, c_stride) = (2 * depth + rows % 2, count + random.below(3));
             let most = most_of(2 * depth) as i16;
             let mut code = || match random.below(4) {
                 0 => most,
@@ -192,14 +201,21 @@ fn all_kernels_give_the_same_dot_products_of_codes() {
                 _ => (random.below(2 * most as usize) as i32 - i32::from(most)) as i16,
             };
             let a: Vec<i16> = (0..rows * a_stride).map(|_| code()).collect();
-            let b: Vec<Pairs> = (0..depth)
+            let pairs: Vec<Pairs> = (0..count * apart)
                 .map(|_| Pairs(std::array::from_fn(|_| [code(), code()])))
                 .collect();
-            let mut ours = vec![[7; 16]; (rows - 1) * c_stride + 1];
+            let b = Groups {
+                pairs: &pairs,
+                apart,
+                depth,
+                ahead: &pairs,
+            };
+            let mut ours = vec![[7; 16]; rows * c_stride];
             let mut theirs = ours.clone();
-            (kernels.panel_codes)(&a, a_stride, &b, &mut ours, c_stride);
-            (portable.panel_codes)(&a, a_stride, &b, &mut theirs, c_stride);
-            assert_eq!(ours, theirs, "{}, {rows} rows", kernels.name);
+            (kernels.panel_codes)(&a, a_stride, b, &mut ours, c_stride);
+            (portable.panel_codes)(&a, a_stride, b, &mut theirs, c_stride);
+            let name = kernels.name;
+            assert_eq!(ours, theirs, "{name}, {rows} rows, {count} groups");
         }
     }
 }
@@ -210,11 +226,17 @@ fn no_sum_of_codes_overflows() {
     for dims in [16, 24, 64, 80, 128, 256] {
         let most = most_of(dims) as i16;
         let a = vec![most; dims];
-        let b = vec![Pairs([[-most; 2]; 16]); dims / 2];
+        let pairs = vec![Pairs([[-most; 2]; 16]); dims / 2];
+        let b = Groups {
+            pairs: &pairs,
+            apart: dims / 2,
+            depth: dims / 2,
+            ahead: &[],
+        };
         let exact = -i64::from(most) * i64::from(most) * dims as i64;
         for kernels in Kernels::present() {
             let mut dots = [[0; 16]];
-            (kernels.panel_codes)(&a, dims, &b, &mut dots, 1);
+            (kernels.panel_codes)(&a, dims, b, &mut dots, 1);
             assert!(dots[0].iter().all(|dot| i64::from(*dot) == exact));
         }
         let next = i64::from(most) + 1;
