@@ -1,5 +1,7 @@
 //! The command line, as clap reads it.
 
+use std::borrow::Cow;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,6 +31,33 @@ pub struct Cli {
     /// What holds for every command.
     #[command(flatten)]
     pub globals: Globals,
+}
+
+impl Cli {
+    /// Reads a command line, the program's name first.
+    ///
+    /// # Errors
+    /// What clap says of a line that is wrong, or asks for help or the version.
+    pub fn read(line: &[OsString]) -> Result<Self, clap::Error> {
+        let mut cli = Self::try_parse_from(line)?;
+        cli.globals.sets = sets(line);
+        Ok(cli)
+    }
+}
+
+/// Every `--set` of a command line that was read, in order. Of a flag that stands before a command and behind
+/// it, clap keeps the latter alone, and one that was given up may have said `mode=local-only`.
+fn sets(line: &[OsString]) -> Vec<String> {
+    let mut words = line.iter().map(|word| word.to_string_lossy());
+    let mut sets = Vec::new();
+    while let Some(word) = words.next().filter(|word| word != "--") {
+        if let Some(set) = word.strip_prefix("--set=") {
+            sets.push(set.to_owned());
+        } else if word == "--set" {
+            sets.extend(words.next().map(Cow::into_owned));
+        }
+    }
+    sets
 }
 
 /// Flags of every command.

@@ -28,7 +28,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use tokio::runtime::Runtime;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -48,7 +48,8 @@ const ASYNC_THREADS: usize = 2;
 /// Parses the command line and does what it says.
 #[must_use]
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let line: Vec<_> = std::env::args_os().collect();
+    let cli = match Cli::read(&line) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no mistakes; clap knows which stream each belongs to.

@@ -1,4 +1,4 @@
-//! What commands tell on standard error when something fails: everything, and once.
+//! What commands are told by flags, and tell on standard error when something fails: everything, and once.
 
 use super::{Home, Ran};
 
@@ -50,6 +50,29 @@ fn what_fails_is_told_once() {
     assert_eq!(log.matches("an attempt failed").count(), 2, "{log}");
     let ran = run(&["--log", "info"], &["ask", "hi"]);
     assert!(ran.stderr.contains("an attempt failed"), "{ran:?}");
+}
+
+#[test]
+fn what_is_set_before_a_command_holds_behind_it_too() {
+    let home = Home::new();
+    let line = "--set mode=local-only config --set=completion.candidates=2 show --set \
+                completion.max_tokens=9 --set completion.max_tokens=5";
+    let ran = home.run(&line.split_whitespace().collect::<Vec<_>>());
+    for said in [
+        "mode: local-only",
+        "completion.candidates: 2",
+        "completion.max_tokens: 5",
+    ] {
+        assert!(
+            ran.stdout.contains(&format!("{said}  # --set")),
+            "{said} {ran:?}"
+        );
+    }
+    // Behind `--` nothing is a flag.
+    home.write("a.rs", "");
+    let ran = home.run(&["complete", "--", "--set"]);
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(!ran.stderr.contains("has no `=`"), "{ran:?}");
 }
 
 #[test]
