@@ -96,6 +96,8 @@ async fn neither_key_nor_text_is_ever_shown() {
         .with_max_level(LevelFilter::TRACE)
         .with_writer(move || log)
         .finish();
+    // Where there is one subscriber, a thread without it that comes to a line first has it switched off for all.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let _logged = tracing::subscriber::set_default(subscriber);
 
     // A server that repeats what it was sent, in every place it has.
