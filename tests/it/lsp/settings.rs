@@ -121,11 +121,14 @@ async fn a_projects_file_is_in_force_once_it_is_saved() {
         .await;
         offers(&mut lsp, expected).await;
     }
-    // A mistake is told.
-    std::fs::write(project.path().join(".tandem.yaml"), "completoin: {}").unwrap();
+    // Mistakes are told, in one message.
+    let wrong = "completoin: {}\nmode: auto\n";
+    std::fs::write(project.path().join(".tandem.yaml"), wrong).unwrap();
     let file = json!({"textDocument": {"uri": uri(".tandem.yaml")}});
     lsp.notify("textDocument/didSave", file).await;
     let shown = lsp.notification("window/showMessage").await;
-    assert!(shown["message"].as_str().unwrap().contains("completion"));
+    let message = shown["message"].as_str().unwrap();
+    assert!(message.contains("Did you mean `completion`?"), "{message}");
+    assert!(message.contains(".tandem.yaml:2: `mode`"), "{message}");
     lsp.finish().await;
 }
