@@ -127,11 +127,11 @@ impl Surroundings {
         };
         match self.environment() {
             Ok(environment) => layers.environment = environment,
-            Err(mistakes) => layers.problems.extend(mistakes),
+            Err(mistakes) => layers.problems.extend(ConfigError::all(mistakes)),
         }
         match self.user(globals) {
             Ok(user) => layers.user = user,
-            Err(mistakes) => layers.problems.extend(mistakes),
+            Err(mistakes) => layers.problems.extend(ConfigError::all(mistakes)),
         }
         Ok(layers)
     }

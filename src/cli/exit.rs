@@ -103,7 +103,7 @@ impl Failure {
     pub fn configuration(mistakes: &[ConfigError]) -> Self {
         let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
         // Each mistake is a message of its own.
-        Self::usage(told.join("\ntandem: "))
+        Self::usage(told.join("\n").replace('\n', "\ntandem: "))
     }
 
     /// Something failed.

@@ -67,13 +67,7 @@ async fn serve_mcp(
             ))
         })?;
         // As over LSP: an editor's mistake ends nothing, and closes the way out.
-        for problem in app
-            .configuration
-            .set_editor(&settings)
-            .err()
-            .into_iter()
-            .flatten()
-        {
+        if let Err(problem) = app.configuration.set_editor(&settings) {
             tracing::error!("{problem} Nothing leaves this machine until then.");
         }
     }

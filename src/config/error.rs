@@ -8,7 +8,7 @@ pub struct ConfigError {
     pub place: String,
     /// What, without a closing full stop. Never holds a key.
     pub message: String,
-    /// The next step, as a sentence.
+    /// The next step, as a sentence. Further lines are further mistakes of the same source.
     pub next_step: String,
 }
 
@@ -24,5 +24,17 @@ impl ConfigError {
             message: message.into(),
             next_step: next_step.into(),
         }
+    }
+
+    /// The mistakes of one source as one, which displays them one a line; `None` without any.
+    #[must_use]
+    pub fn all(mistakes: Vec<Self>) -> Option<Self> {
+        let mut mistakes = mistakes.into_iter();
+        let mut all = mistakes.next()?;
+        for mistake in mistakes {
+            all.next_step.push('\n');
+            all.next_step.push_str(&mistake.to_string());
+        }
+        Some(all)
     }
 }

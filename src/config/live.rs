@@ -19,17 +19,15 @@ pub struct Configuration {
 struct State {
     /// Without the editor's and the projects' problems.
     layers: Layers,
-    editor_problems: Vec<ConfigError>,
-    project_problems: Vec<ConfigError>,
+    editor_problem: Option<ConfigError>,
+    project_problem: Option<ConfigError>,
 }
 
 impl State {
     fn layers(&self) -> Layers {
         let mut layers = self.layers.clone();
-        layers.problems.extend(self.editor_problems.iter().cloned());
-        layers
-            .problems
-            .extend(self.project_problems.iter().cloned());
+        layers.problems.extend(self.editor_problem.clone());
+        layers.problems.extend(self.project_problem.clone());
         layers
     }
 }
@@ -42,8 +40,8 @@ impl Configuration {
         Self {
             state: Mutex::new(State {
                 layers,
-                editor_problems: Vec::new(),
-                project_problems: Vec::new(),
+                editor_problem: None,
+                project_problem: None,
             }),
             settings,
         }
@@ -66,18 +64,18 @@ impl Configuration {
     /// # Errors
     /// All that is wrong with them. What was in force then stays, except that nothing leaves the machine
     /// until they can be read: they may have meant to say so.
-    pub fn set_editor(&self, settings: &Value) -> Result<(), Vec<ConfigError>> {
+    pub fn set_editor(&self, settings: &Value) -> Result<(), ConfigError> {
         let read = EditorOptions::from_json(settings);
         let mut state = self.lock();
         let outcome = match read {
             Ok(options) => {
                 state.layers.editor = options;
-                state.editor_problems.clear();
+                state.editor_problem = None;
                 Ok(())
             }
             Err(mistakes) => {
-                state.editor_problems.clone_from(&mistakes);
-                Err(mistakes)
+                state.editor_problem = ConfigError::all(mistakes);
+                state.editor_problem.clone().map_or(Ok(()), Err)
             }
         };
         self.publish(&state);
@@ -88,18 +86,15 @@ impl Configuration {
     /// several, what any of them keeps is kept for all: text of one goes into prompts for another.
     ///
     /// # Errors
-    /// All that is wrong with the files. Nothing leaves the machine until they can.
+    /// All that is wrong with the files, as one mistake. Nothing leaves the machine until they can be read.
     pub fn set_folders(&self, folders: &[PathBuf]) -> Result<(), Vec<ConfigError>> {
         let (projects, problems) = read_projects(folders);
         let mut state = self.lock();
         state.layers.projects = projects;
-        state.project_problems.clone_from(&problems);
+        let problem = ConfigError::all(problems);
+        state.project_problem.clone_from(&problem);
         self.publish(&state);
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(problems)
-        }
+        problem.map_or(Ok(()), |problem| Err(vec![problem]))
     }
 
     fn publish(&self, state: &State) {

@@ -500,8 +500,13 @@ fn a_session_follows_its_editor_and_its_projects() {
         .set_editor(&json!({"completion": {"max_tokens": 9}}))
         .unwrap();
     assert_eq!(settings.borrow().completion.max_tokens, 9);
-    let error = told(configuration.set_editor(&json!({"mode": "locl-only"})));
-    assert!(error.contains("Did you mean `local-only`?"), "{error}");
+    let error = configuration
+        .set_editor(&json!({"mode": "locl-only"}))
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("Did you mean `local-only`?"),
+        "{error}"
+    );
     assert_eq!(
         settings.borrow().mode,
         Mode::LocalOnly,

@@ -14,6 +14,7 @@ use super::edge::Surroundings;
 use super::exit::{Exit, Failure};
 use super::output::{self, styled};
 use crate::app::App;
+use crate::config::ConfigError;
 use crate::daemon::wire::DaemonStatus;
 use crate::daemon::{Build, client};
 use crate::inference::{BackendKind, Health};
@@ -128,7 +129,7 @@ impl Seen {
                 .iter()
                 .map(|layer| layer.place.clone())
                 .collect(),
-            problems: layers.problems.iter().map(ToString::to_string).collect(),
+            problems: layers.problems.iter().flat_map(lines).collect(),
         }
     }
 
@@ -232,6 +233,11 @@ impl Seen {
         }
         text
     }
+}
+
+/// Each mistake on its own.
+fn lines(problem: &ConfigError) -> Vec<String> {
+    problem.to_string().lines().map(str::to_owned).collect()
 }
 
 /// A model that the daemon holds is as the daemon says: this process has only just begun.

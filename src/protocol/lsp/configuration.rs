@@ -63,7 +63,7 @@ pub async fn apply(server: &Server, section: &Value) {
     }
     match server.session.configuration.set_editor(section) {
         Ok(()) => server.status.announce().await,
-        Err(mistakes) => tell(server, &mistakes).await,
+        Err(why) => warn(server, &why).await,
     }
 }
 
@@ -72,19 +72,11 @@ pub fn known_problems(server: &Server) -> Vec<ConfigError> {
     server.session.configuration.layers().problems
 }
 
-/// Tells the user what is wrong, in one message: each is a window that wants to be closed.
+/// Tells the user what is wrong.
 pub async fn tell(server: &Server, problems: &[ConfigError]) {
     for why in problems {
-        tracing::warn!(%why, "a level of the configuration is wrong");
+        warn(server, why).await;
     }
-    if problems.is_empty() {
-        return;
-    }
-    let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    server
-        .client
-        .show(MessageType::WARNING, format!("Tandem: {}", told.join("\n")))
-        .await;
 }
 
 /// Takes the workspace's folders, or tells the user what is wrong with their files.
@@ -104,6 +96,14 @@ pub async fn saved(server: &Server, uri: &Url) {
         take_folders(server).await;
         server.status.announce().await;
     }
+}
+
+async fn warn(server: &Server, why: &ConfigError) {
+    tracing::warn!(%why, "a level of the configuration is wrong");
+    server
+        .client
+        .show(MessageType::WARNING, format!("Tandem: {why}"))
+        .await;
 }
 
 async fn pull(server: &Server) {

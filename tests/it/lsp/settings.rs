@@ -121,7 +121,7 @@ async fn a_projects_file_is_in_force_once_it_is_saved() {
         .await;
         offers(&mut lsp, expected).await;
     }
-    // Mistakes are told, in one message.
+    // Mistakes are told, in one message: each is a window that wants to be closed.
     let wrong = "completoin: {}\nmode: auto\n";
     std::fs::write(project.path().join(".tandem.yaml"), wrong).unwrap();
     let file = json!({"textDocument": {"uri": uri(".tandem.yaml")}});
