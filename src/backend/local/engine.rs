@@ -18,7 +18,9 @@ use super::schedule::Rank;
 use super::stamp::Changes;
 use super::watchdog::{LOAD_LIMIT, PROBE_LIMIT, STEP_LIMIT, Watched, unexpected};
 use super::worker::{Load, WorkerOptions};
-use crate::inference::{ClientId, Event, Finish, GenerateError, GenerateRequest, Health, Priority};
+use crate::inference::{
+    ClientId, ErrorKind, Event, Finish, GenerateError, GenerateRequest, Health, Priority,
+};
 
 /// Answers in the making at once, most of them waiting for their readers. A client that has none may
 /// begin one all the same: others' readers that stand still are not its concern.
@@ -261,19 +263,18 @@ impl Engine {
             return;
         };
         if active.cancel.is_cancelled() || active.sender.is_disconnected() {
-            self.give_back(index);
-            let cancelled = self.active.remove(index);
-            let mut queue = self.shared().lock();
-            queue.count(cancelled.arrival(), Outcome::Cancelled);
+            self.remove_cancelled(index);
             return;
         }
         let Loaded {
             model, tokenizer, ..
         } = &mut resident.loaded;
         let before = decoding.usage();
+        model.heed(Some(&active.cancel));
         let step = self.watched.run(STEP_LIMIT, || {
             decoding.step(model.as_mut(), tokenizer, &mut resident.scores)
         });
+        model.heed(None);
         resident.pace = decoding.pace();
         let usage = decoding.usage();
         let shared = Arc::clone(&self.watched.shared);
@@ -314,6 +315,7 @@ impl Engine {
                 self.give_back(index);
                 self.active[index].end(done);
             }
+            Ok(Err(error)) if error.kind == ErrorKind::Cancelled => self.remove_cancelled(index),
             Ok(Err(error)) => {
                 shared.lock().count(active.arrival(), Outcome::Failed);
                 active.end(Event::Failed(error));
@@ -322,6 +324,14 @@ impl Engine {
                 self.fail(error);
             }
         }
+    }
+
+    /// Ends an answer that nobody waits for any more.
+    fn remove_cancelled(&mut self, index: usize) {
+        self.give_back(index);
+        let cancelled = self.active.remove(index);
+        let mut queue = self.shared().lock();
+        queue.count(cancelled.arrival(), Outcome::Cancelled);
     }
 
     /// Keeps what an answer has computed for later ones.

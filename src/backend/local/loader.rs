@@ -192,7 +192,7 @@ pub fn load_by(
     }
 }
 
-fn load_gguf<R: Read + Seek + ReadAt>(
+fn load_gguf<R: Read + Seek + ReadAt + Send>(
     mut gguf: Gguf<R>,
     called: &str,
     context: usize,
@@ -220,24 +220,44 @@ fn load_gguf<R: Read + Seek + ReadAt>(
         profile: metadata.text(PROMPT).map(str::to_owned),
     };
     let plan = plan(&gguf, &config, arithmetic)?;
-    // Qwen's vocabulary takes about as long as the weights of a small model.
-    let (tokenizer, computed) = thread::scope(|scope| {
-        let name = file.as_str();
-        // It is given the metadata, so that they are gone when it has done.
-        let tokenizer = scope.spawn(move || Tokenizer::from_gguf(&metadata, name));
-        let computed = match plan {
-            Ok(plan) => pack(&config, &mut gguf, plan, known.context_tokens),
-            Err(why) => by_candle(config, &mut gguf, known.context_tokens, &file)
-                .map(|(model, placement)| (model, told(placement, why))),
-        };
-        let tokenizer = tokenizer.join();
-        (
-            tokenizer.unwrap_or_else(|panic| resume_unwind(panic)),
-            computed,
-        )
-    });
-    let tokenizer = tokenizer?;
-    let (model, placement) = computed?;
+    let context = known.context_tokens;
+    let (tokenizer, model, placement) = match plan {
+        Ok(plan) => {
+            // Qwen's vocabulary takes about as long as the weights of a small model. It is read by this thread,
+            // which allocates the keys and values later: in the memory that reading leaves free.
+            let (tokenizer, packed) = thread::scope(|scope| {
+                let packed = scope.spawn(|| pack(&config, &mut gguf, plan, context));
+                let tokenizer = {
+                    // Gone when it has done.
+                    let metadata = metadata;
+                    Tokenizer::from_gguf(&metadata, &file)
+                };
+                let packed = packed.join();
+                (
+                    tokenizer,
+                    packed.unwrap_or_else(|panic| resume_unwind(panic)),
+                )
+            });
+            let model = packed?;
+            let placement = threads::by("tandem-kernels", model.threads(), plan.kernels());
+            (tokenizer?, Box::new(model) as Box<_>, placement)
+        }
+        Err(why) => {
+            // candle's devices stay with their thread.
+            let (tokenizer, computed) = thread::scope(|scope| {
+                let name = file.as_str();
+                let tokenizer = scope.spawn(move || Tokenizer::from_gguf(&metadata, name));
+                let computed = by_candle(config, &mut gguf, context, &file);
+                let tokenizer = tokenizer.join();
+                (
+                    tokenizer.unwrap_or_else(|panic| resume_unwind(panic)),
+                    computed,
+                )
+            });
+            let (model, placement) = computed?;
+            (tokenizer?, model, told(placement, why))
+        }
+    };
     known.with(model, tokenizer, placement, &file)
 }
 
@@ -302,16 +322,14 @@ fn pack<R: Read + Seek + ReadAt>(
     gguf: &mut Gguf<R>,
     plan: Plan,
     context_tokens: usize,
-) -> Result<(Box<dyn LanguageModel>, Placement), LoadError> {
+) -> Result<PackedQwen, LoadError> {
     let most = if plan.is_exact() {
         SMALL_THREADS
     } else {
         usize::MAX
     };
     let threads = threads::count().min(most);
-    let model = PackedQwen::load(config, gguf, plan, threads, context_tokens)?;
-    let placement = threads::by("tandem-kernels", model.threads(), plan.kernels());
-    Ok((Box::new(model), placement))
+    PackedQwen::load(config, gguf, plan, threads, context_tokens)
 }
 
 fn by_candle(

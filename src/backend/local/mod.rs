@@ -97,6 +97,13 @@ pub trait LanguageModel {
         scores: Option<&mut Scores>,
     ) -> Result<(), GenerateError>;
 
+    /// Has it give up what it computes as soon as it can once `cancel` is cancelled, from now on. What was
+    /// given up fails as cancelled, and `sequence` then holds what it held before, and of the new tokens those
+    /// that were computed.
+    fn heed(&mut self, cancel: Option<&CancellationToken>) {
+        let _ = cancel;
+    }
+
     /// How many tokens it sees at once, and what happens when there are more.
     fn window(&self) -> Window;
 

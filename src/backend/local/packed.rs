@@ -15,6 +15,7 @@ use tandem_kernels::format::Stored;
 use tandem_kernels::kernels::Kernels;
 use tandem_kernels::matrix::{Matrix, Packed, TILE};
 use tandem_kernels::model::{BATCH, Dimensions, Layer, Model, Projection, Weights};
+use tokio_util::sync::CancellationToken;
 
 use super::LanguageModel;
 use super::error::LoadError;
@@ -38,6 +39,7 @@ pub struct PackedQwen {
     model: Model,
     context_tokens: usize,
     vocabulary: usize,
+    cancel: Option<CancellationToken>,
 }
 
 /// That a model can be computed here, and how.
@@ -148,6 +150,7 @@ impl PackedQwen {
             model: Model::new(dimensions(config), weights, plan.kernels, threads),
             context_tokens,
             vocabulary: config.vocabulary,
+            cancel: None,
         })
     }
 
@@ -174,6 +177,10 @@ impl LanguageModel for PackedQwen {
         };
         scores.best = None;
         self.compute(tokens, sequence, 1, &mut scores.logits)
+    }
+
+    fn heed(&mut self, cancel: Option<&CancellationToken>) {
+        self.cancel = cancel.cloned();
     }
 
     fn ahead(&self) -> usize {
@@ -223,8 +230,14 @@ impl PackedQwen {
         let Some(cache) = sequence.pages().filter(|cache| cache.shape() == shape) else {
             return Err(refused("the sequence is another model's"));
         };
-        self.model.forward(tokens, start, cache, scored, logits);
-        sequence.push(tokens);
+        let cancel = &self.cancel;
+        let stop = || cancel.as_ref().is_some_and(CancellationToken::is_cancelled);
+        let model = &mut self.model;
+        let computed = model.forward_until(tokens, start, cache, scored, logits, stop);
+        sequence.push(&tokens[..computed]);
+        if computed < tokens.len() {
+            return Err(GenerateError::cancelled());
+        }
         Ok(())
     }
 }

@@ -201,6 +201,23 @@ impl Model {
         scored: usize,
         logits: &mut Vec<f32>,
     ) {
+        self.forward_until(tokens, start, cache, scored, logits, || false);
+    }
+
+    /// The same, given up once `stop` says so, which is asked before each layer of each batch. Returns how
+    /// many of the tokens are computed: all, or those of the batches before. Only with all are there logits.
+    ///
+    /// # Panics
+    /// As [`Self::forward`].
+    pub fn forward_until(
+        &mut self,
+        tokens: &[u32],
+        start: usize,
+        cache: &mut Cache,
+        scored: usize,
+        logits: &mut Vec<f32>,
+        stop: impl Fn() -> bool,
+    ) -> usize {
         assert!(cache.shape() == self.cache_shape(), "another model's cache");
         assert!(scored <= tokens.len().min(BATCH), "more scores than tokens");
         cache.reserve(start + tokens.len());
@@ -217,12 +234,16 @@ impl Model {
             };
             let (batch, later) = rest.split_at(count);
             let scored = if later.is_empty() { scored } else { 0 };
-            self.batch(batch, start, cache, scored, logits);
+            if !self.batch(batch, start, cache, scored, logits, &stop) {
+                break;
+            }
             rest = later;
             start += count;
         }
+        tokens.len() - rest.len()
     }
 
+    /// Computes a batch; whether it was not stopped.
     fn batch(
         &mut self,
         tokens: &[u32],
@@ -230,7 +251,8 @@ impl Model {
         cache: &mut Cache,
         scored: usize,
         logits: &mut Vec<f32>,
-    ) {
+        stop: &impl Fn() -> bool,
+    ) -> bool {
         let count = tokens.len();
         let Self {
             dimensions: sizes,
@@ -249,6 +271,9 @@ impl Model {
         let x = &mut self.x;
         let mut wanted = count;
         for (index, layer) in weights.layers.iter().enumerate() {
+            if stop() {
+                return false;
+            }
             let projections = [&layer.query, &layer.key, &layer.value];
             let matrices = projections.map(|projection| &projection.weight);
             let tiles = matrices.map(Matrix::tiles);
@@ -268,7 +293,7 @@ impl Model {
             if index + 1 == weights.layers.len() {
                 // Of what follows in the last layer, only scored tokens need anything.
                 if scored == 0 {
-                    return;
+                    return true;
                 }
                 wanted = scored;
                 for tile in 0..hidden_tiles {
@@ -308,5 +333,6 @@ impl Model {
             }
             logits.truncate((token + 1) * sizes.vocabulary);
         }
+        true
     }
 }

@@ -14,6 +14,8 @@ use tandem::backend::local::loader::{Arithmetic, Loaded, load_by};
 use tandem::backend::local::sampler::Scores;
 use tandem::backend::local::sequence::Sequence;
 use tandem::config::{BundleRuntime, ComputeDevice};
+use tandem::inference::ErrorKind;
+use tokio_util::sync::CancellationToken;
 
 use super::fixture;
 
@@ -311,6 +313,26 @@ fn what_our_kernels_do_not_know_candle_computes_and_the_reason_is_told() {
     let error = folder.err().unwrap();
     assert_eq!(error.kind, LoadErrorKind::Unsupported);
     assert!(error.fact.contains("a folder with safetensors"), "{error}");
+}
+
+#[test]
+fn a_computation_is_given_up_once_it_is_cancelled() {
+    let mut model = loaded(&at(&fixture("qwen3-tiny.gguf")), Arithmetic::Packed);
+    let tokens = prompt(200);
+    let expected = fresh(&mut model, &tokens, 64);
+    let mut sequence = model.model.sequence().unwrap();
+    feed(&mut model, &mut sequence, &tokens[..3], 64);
+    let cancel = CancellationToken::new();
+    model.model.heed(Some(&cancel));
+    feed(&mut model, &mut sequence, &tokens[..10], 64);
+    cancel.cancel();
+    let error = model.model.forward(&tokens[10..], &mut sequence, None);
+    assert_eq!(error.unwrap_err().kind, ErrorKind::Cancelled);
+    assert_eq!(sequence.tokens(), &tokens[..10]);
+    model.model.heed(None);
+    let got = feed(&mut model, &mut sequence, &tokens, 64);
+    let off = largest_difference(&got, &expected);
+    assert!(off < 1e-3, "off by {off}");
 }
 
 #[test]

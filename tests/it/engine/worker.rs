@@ -4,7 +4,8 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tandem::backend::local::LanguageModel;
 use tandem::backend::local::loader::Loaded;
@@ -35,6 +36,8 @@ const ROWS: usize = 384;
 struct Script {
     /// While set, every forward pass waits for a permit.
     gated: AtomicBool,
+    /// While set, every forward pass takes until it is cancelled.
+    endless: AtomicBool,
     forwards: AtomicUsize,
     loads: AtomicUsize,
     panics: AtomicBool,
@@ -46,6 +49,7 @@ struct Script {
 struct Fake {
     script: Arc<Script>,
     permits: Receiver<()>,
+    cancel: Option<CancellationToken>,
     says: u32,
 }
 
@@ -64,7 +68,20 @@ impl LanguageModel for Fake {
         if self.script.gated.load(Ordering::SeqCst) {
             let _ = self.permits.recv_timeout(Duration::from_secs(20));
         }
+        let endless = self.script.endless.load(Ordering::SeqCst);
         let passes = self.script.forwards.fetch_add(1, Ordering::SeqCst);
+        if endless {
+            let cancel = self.cancel.as_ref().expect("whom to heed");
+            let started = Instant::now();
+            while !cancel.is_cancelled() {
+                assert!(
+                    started.elapsed() < Duration::from_secs(20),
+                    "never cancelled"
+                );
+                thread::sleep(Duration::from_millis(1));
+            }
+            return Err(GenerateError::cancelled());
+        }
         assert!(!self.script.panics.load(Ordering::SeqCst), "as told");
         sequence.push(tokens);
         let Some(scores) = scores else {
@@ -81,6 +98,10 @@ impl LanguageModel for Fake {
             logits[passes % ROWS] = 2.0;
         }
         Ok(())
+    }
+
+    fn heed(&mut self, cancel: Option<&CancellationToken>) {
+        self.cancel = cancel.cloned();
     }
 
     /// It says the same whatever was begun, so no answer is to begin with that.
@@ -119,6 +140,7 @@ impl Rig {
                         .unwrap()
                         .take()
                         .unwrap_or_else(|| sync_channel(1).1),
+                    cancel: None,
                     says,
                 }),
                 tokenizer,
@@ -205,6 +227,28 @@ async fn a_cancel_takes_effect_within_one_token() {
         panic!("{last:?} is not the end")
     };
     assert_eq!(error.kind, ErrorKind::Cancelled);
+}
+
+/// A forward pass that would take forever.
+#[tokio::test]
+async fn a_cancel_ends_what_is_being_computed() {
+    let rig = Rig::gated().await;
+    rig.script.gated.store(false, Ordering::SeqCst);
+    rig.script.endless.store(true, Ordering::SeqCst);
+    let before = rig.script.forwards.load(Ordering::SeqCst);
+    let cancel = CancellationToken::new();
+    let first = rig.generate(ask(5, Priority::Inline), &cancel);
+    while rig.script.forwards.load(Ordering::SeqCst) == before {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    rig.script.endless.store(false, Ordering::SeqCst);
+    cancel.cancel();
+    let second = rig.generate(ask(2, Priority::Inline), &CancellationToken::new());
+    assert_eq!(second.collect().await.unwrap().text, "aa");
+    let error = first.collect().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Cancelled);
+    let health = rig.worker.health().borrow().clone();
+    assert!(matches!(health, Health::Healthy { .. }), "{health:?}");
 }
 
 #[tokio::test]

@@ -186,3 +186,26 @@ fn another_models_cache_is_refused() {
     shape.layers += 1;
     model.forward(&[1], 0, &mut Cache::new(shape), 0, &mut Vec::new());
 }
+
+/// Stopped between layers of the second batch, the first is kept, and what is computed again is the same.
+#[test]
+fn a_computation_that_is_stopped_keeps_the_batches_before() {
+    let kernels = Kernels::present()[0];
+    let mut model = model(Stored::Q4_0, true, kernels, 2);
+    let tokens = tokens(100);
+    let mut cache = Cache::new(model.cache_shape());
+    let expected = logits(&mut model, &mut cache, &tokens, 0, 50);
+    for (looks, kept) in [(0, 0), (1, 0), (2, 50), (3, 50), (4, 100)] {
+        let looked = std::cell::Cell::new(0);
+        let stop = || looked.replace(looked.get() + 1) == looks;
+        let mut cache = Cache::new(model.cache_shape());
+        let mut row = Vec::new();
+        let computed = model.forward_until(&tokens, 0, &mut cache, 1, &mut row, stop);
+        assert_eq!(computed, kept, "{looks} looks");
+        assert_eq!(row.len(), if kept < 100 { 0 } else { SIZES.vocabulary });
+        if kept < 100 {
+            row = logits(&mut model, &mut cache, &tokens, kept, 50);
+        }
+        assert!(row == expected, "{looks} looks");
+    }
+}
