@@ -156,7 +156,7 @@ impl Model {
             engine: Engine::new(kernels, threads, &dimensions),
             dimensions,
             weights,
-            turns: Turns::default(),
+            turns: Turns::new(&dimensions),
         }
     }
 
@@ -221,7 +221,6 @@ impl Model {
         assert!(cache.shape() == self.cache_shape(), "another model's cache");
         assert!(scored <= tokens.len().min(BATCH), "more scores than tokens");
         cache.reserve(start + tokens.len());
-        self.turns.reach(start + tokens.len(), &self.dimensions);
         let (mut rest, mut start) = (tokens, start);
         while !rest.is_empty() {
             // Batches of about the same size, the last with all that is scored.
@@ -266,6 +265,7 @@ impl Model {
                 self.x[tile * count + token].0 = *lanes;
             }
         }
+        self.turns.set(start, count);
         let turns = &self.turns;
         let hidden_tiles = sizes.hidden / TILE;
         let x = &mut self.x;

@@ -56,25 +56,34 @@ pub(crate) struct Engine {
     locals: Vec<Local>,
 }
 
-/// The rotary table, as far as it was needed: `[positions, head_dim / 2]` each.
-#[derive(Debug, Default)]
+/// The rotary table of a batch: `[tokens, head_dim / 2]` each.
+#[derive(Debug)]
 pub(crate) struct Turns {
+    /// What an angle grows by from one position to the next: `[head_dim / 2]`.
+    frequencies: Vec<f32>,
     cosine: Vec<f32>,
     sine: Vec<f32>,
 }
 
 impl Turns {
-    /// Computes what is missing up to `positions`, in float32 throughout as transformers does.
-    pub fn reach(&mut self, positions: usize, sizes: &Dimensions) {
-        let half = sizes.head_dim / 2;
-        let there = self.cosine.len() / half;
-        if positions <= there {
-            return;
+    /// In float32 throughout, as transformers does.
+    pub fn new(sizes: &Dimensions) -> Self {
+        let power = |i: usize| 2.0 * i as f32 / sizes.head_dim as f32;
+        let frequencies = (0..sizes.head_dim / 2).map(|i| 1.0 / sizes.rope_theta.powf(power(i)));
+        Self {
+            frequencies: frequencies.collect(),
+            cosine: Vec::new(),
+            sine: Vec::new(),
         }
-        for position in there..positions.next_multiple_of(256) {
-            for i in 0..half {
-                let power = 2.0 * i as f32 / sizes.head_dim as f32;
-                let angle = position as f32 * (1.0 / sizes.rope_theta.powf(power));
+    }
+
+    /// Has it be that of `count` tokens from position `start` on.
+    pub fn set(&mut self, start: usize, count: usize) {
+        self.cosine.clear();
+        self.sine.clear();
+        for position in start..start + count {
+            for frequency in &self.frequencies {
+                let angle = position as f32 * frequency;
                 self.cosine.push(angle.cos());
                 self.sine.push(angle.sin());
             }
@@ -117,15 +126,14 @@ impl Heads<'_> {
     fn turned(
         &self,
         kernels: &Kernels,
-        at: (usize, usize),
+        token: usize,
         head: usize,
         turns: &Turns,
         values: &mut [f32],
     ) {
-        let (token, position) = at;
         self.head(kernels, token, head, values);
         let half = values.len() / 2;
-        let row = position * half..(position + 1) * half;
+        let row = token * half..(token + 1) * half;
         (kernels.rotate)(values, &turns.cosine[row.clone()], &turns.sine[row]);
     }
 }
@@ -361,7 +369,7 @@ impl Engine {
                     let head = number * chunk + at;
                     for token in 0..keys.count {
                         let (key, value) = (&mut local.key, &mut local.head);
-                        keys.turned(&kernels, (token, start + token), head, turns, key);
+                        keys.turned(&kernels, token, head, turns, key);
                         values.head(&kernels, token, head, value);
                         cache.write(start + token, key, value, &mut local.codes, kernels.encode);
                     }
@@ -398,7 +406,7 @@ impl Engine {
                 {
                     let token = first + from + row / group;
                     let own = head * group + row % group;
-                    queries.turned(&kernels, (token, start + token), own, turns, query);
+                    queries.turned(&kernels, token, own, turns, query);
                     (kernels.multiply)(query, scale);
                 }
                 let out = &mut out[..tokens * group * dim];
