@@ -150,14 +150,23 @@ impl Kernels {
             })
             .collect();
         for stored in [Stored::Q4_0, Stored::Q8_0, Stored::Q4K, Stored::Q6K] {
-            let matrix = random.matrix(stored, 16, 256);
+            let matrix = random.matrix(stored, 32, 256);
+            let tiles = [matrix.tile(0), matrix.tile(1)];
             for count in 1..=tokens {
-                let mut ours = vec![Lanes::ZERO; count];
-                let mut theirs = ours.clone();
-                (self.product)(matrix.tile(0), &blocks, tokens, &mut ours);
-                (reference.product)(matrix.tile(0), &blocks, tokens, &mut theirs);
+                let mut theirs = [0; 2].map(|_| vec![Lanes::ZERO; count]);
+                let mut ours = theirs.clone();
+                for ((tile, ours), theirs) in tiles.iter().zip(&mut ours).zip(&mut theirs) {
+                    (self.product)(*tile, &blocks, tokens, ours);
+                    (reference.product)(*tile, &blocks, tokens, theirs);
+                }
                 if ours != theirs {
                     return wrong(&format!("the product of {stored:?}"));
+                }
+                let Some(pair) = self.pair else { continue };
+                let [one, other] = &mut ours;
+                pair(tiles, &blocks, tokens, [one, other]);
+                if ours != theirs {
+                    return wrong(&format!("the product of two tiles of {stored:?}"));
                 }
             }
         }
@@ -171,6 +180,15 @@ impl Kernels {
             if ours != theirs {
                 return wrong("rounding to 8 bits");
             }
+        }
+        let lanes = [0; 5].map(|_| Lanes(random.numbers::<16>(1.0)));
+        let [ours, theirs] = [self, &reference].map(|kernels| {
+            let mut numbers = [0.0; 48];
+            (kernels.gather)(&lanes, 2, &mut numbers);
+            numbers
+        });
+        if ours != theirs {
+            return wrong("gathering a head");
         }
         let numbers = random.numbers::<512>(3.0);
         let floats: Vec<u8> = numbers

@@ -143,19 +143,34 @@ fn all_kernels_give_the_same_bits() {
             // More than are done together, too.
             let tokens = 1 + [random.below(19), random.below(70)][random.below(2)];
             let scale = [0.01, 1e-7, 60_000.0, 200_000.0][random.below(4)];
-            let matrix = random.matrix(stored, TILE, columns, scale);
+            let matrix = random.matrix(stored, 2 * TILE, columns, scale);
             let size = [1.0, 1e-35, 1e20][random.below(3)];
             let (blocks, _) = activations(&mut random, tokens, columns, size);
-            let mut ours = vec![Lanes::ZERO; tokens];
-            let mut theirs = ours.clone();
-            (kernels.product)(matrix.tile(0), &blocks, tokens, &mut ours);
-            (portable.product)(matrix.tile(0), &blocks, tokens, &mut theirs);
-            for (ours, theirs) in ours.iter().zip(&theirs) {
-                for (ours, theirs) in ours.0.iter().zip(&theirs.0) {
-                    let same =
-                        ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan();
-                    assert!(same, "{}, {stored:?}: {ours} and {theirs}", kernels.name);
+            let tiles = [matrix.tile(0), matrix.tile(1)];
+            let mut theirs = [0; 2].map(|_| vec![Lanes::ZERO; tokens]);
+            let mut ours = theirs.clone();
+            for ((tile, ours), theirs) in tiles.iter().zip(&mut ours).zip(&mut theirs) {
+                (kernels.product)(*tile, &blocks, tokens, ours);
+                (portable.product)(*tile, &blocks, tokens, theirs);
+            }
+            let same = |a: f32, b: f32| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+            let all_same = |ours: &[Vec<Lanes>; 2]| {
+                for (ours, theirs) in ours.iter().flatten().zip(theirs.iter().flatten()) {
+                    for (ours, theirs) in ours.0.iter().zip(theirs.0) {
+                        let name = kernels.name;
+                        assert!(
+                            same(*ours, theirs),
+                            "{name}, {stored:?}: {ours} and {theirs}"
+                        );
+                    }
                 }
+            };
+            all_same(&ours);
+            if let Some(pair) = kernels.pair {
+                let mut ours = [0; 2].map(|_| vec![Lanes([7.0; 16]); tokens]);
+                let [one, other] = &mut ours;
+                pair(tiles, &blocks, tokens, [one, other]);
+                all_same(&ours);
             }
         }
     }
@@ -287,6 +302,13 @@ fn a_kernel_that_is_wrong_is_found_out() {
         }
     };
     assert!(kernels.check().unwrap_err().contains("product of Q4_0"));
+    let mut kernels = Kernels::portable();
+    kernels.pair = Some(|tiles, blocks, stride, out| {
+        let [one, other] = out;
+        (Kernels::portable().product)(tiles[0], blocks, stride, one);
+        (Kernels::portable().product)(tiles[0], blocks, stride, other);
+    });
+    assert!(kernels.check().unwrap_err().contains("two tiles of Q4_0"));
     let mut kernels = Kernels::portable();
     kernels.soften = |scores, running| {
         scores[0] += 1e-3;
