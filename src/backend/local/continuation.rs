@@ -16,8 +16,8 @@ use super::sequence::Sequence;
 use super::window::Window;
 use crate::inference::{GenerateError, Sampling};
 
-/// A block of the prompt should take about so long: a cancel waits for one block at most, and fewer,
-/// larger blocks are faster.
+/// A block of the prompt should take about so long: something more urgent waits for one block at most, as
+/// does a cancel where the model does not heed it, and fewer, larger blocks are faster.
 const BLOCK_TIME: Duration = Duration::from_millis(40);
 /// The first block, before the model's speed is known: a slow model's must not keep a newer keystroke
 /// waiting, and a fast one has large blocks soon.
