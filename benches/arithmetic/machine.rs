@@ -7,15 +7,16 @@ use std::time::Instant;
 /// More than any cache holds.
 const MEMORY: usize = 512 << 20;
 
-/// What was measured of the machine.
+/// What was measured of the machine, once or at several times.
 pub struct Machine {
-    pub name: String,
-    pub threads: usize,
-    /// Thousand million bytes that all threads together read a second: median and best.
-    pub read: f64,
-    best: f64,
-    /// Thousand million products and sums of bytes a second, and by which instructions.
-    pub products: Option<(f64, &'static str)>,
+    name: String,
+    threads: usize,
+    memory: Vec<u64>,
+    /// Thousand million bytes that all threads together read a second.
+    reads: Vec<f64>,
+    /// Thousand million products and sums of bytes a second: the best of each time, and by which
+    /// instructions.
+    products: Vec<(f64, &'static str)>,
 }
 
 impl Machine {
@@ -28,49 +29,66 @@ impl Machine {
             .map_or("a processor", |name| {
                 name.trim_start_matches([' ', '\t', ':'])
             });
-        let memory = vec![1u64; MEMORY / 8];
-        let mut read: Vec<f64> = (0..7)
-            .map(|_| {
-                let seconds = together(threads, |thread| {
-                    let share = memory.len() / threads;
-                    let part = &memory[thread * share..][..share];
-                    // Eight sums, so that none waits for another.
-                    let mut sums = [0u64; 8];
-                    for numbers in part.as_chunks::<8>().0 {
-                        for (sum, number) in sums.iter_mut().zip(numbers) {
-                            *sum ^= number;
-                        }
-                    }
-                    black_box(sums);
-                });
-                MEMORY as f64 / seconds / 1e9
-            })
-            .collect();
-        read.sort_by(f64::total_cmp);
-        Self {
+        let mut machine = Self {
             name: name.to_owned(),
             threads,
-            read: read[3],
-            best: read[6],
-            products: byte_products(threads),
+            memory: vec![1; MEMORY / 8],
+            reads: Vec::new(),
+            products: Vec::new(),
+        };
+        machine.measure_again();
+        machine
+    }
+
+    /// The same at another time, since others may use the memory and the processor, now more, now less.
+    pub fn measure_again(&mut self) {
+        let (threads, memory) = (self.threads, &self.memory);
+        for _ in 0..7 {
+            let seconds = together(threads, |thread| {
+                let share = memory.len() / threads;
+                let part = &memory[thread * share..][..share];
+                // Eight sums, so that none waits for another.
+                let mut sums = [0u64; 8];
+                for numbers in part.as_chunks::<8>().0 {
+                    for (sum, number) in sums.iter_mut().zip(numbers) {
+                        *sum ^= number;
+                    }
+                }
+                black_box(sums);
+            });
+            self.reads.push(MEMORY as f64 / seconds / 1e9);
         }
+        self.products.extend(byte_products(threads));
+    }
+
+    /// Of the processor.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Thousand million bytes that all threads together read a second: the median.
+    pub fn read(&self) -> f64 {
+        super::median(self.reads.clone()).unwrap_or(0.0)
+    }
+
+    /// Thousand million products and sums of bytes a second, the median of the times, and by which
+    /// instructions.
+    pub fn products(&self) -> Option<(f64, &'static str)> {
+        let (_, by) = self.products.first()?;
+        let rates = self.products.iter().map(|(rate, _)| *rate);
+        Some((super::median(rates.collect())?, by))
     }
 }
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            name,
-            threads,
-            read,
-            best,
-            ..
-        } = self;
+        let Self { name, threads, .. } = self;
+        let (read, best) = (self.read(), self.reads.iter().copied().fold(0.0, f64::max));
         write!(
             f,
             "{name}, {threads} threads: reads {read:.1} GB/s (median; best {best:.1})"
         )?;
-        if let Some((rate, by)) = self.products {
+        if let Some((rate, by)) = self.products() {
             write!(f, ", {rate:.0} GOP/s of 8-bit products by {by}")?;
         }
         Ok(())

@@ -115,10 +115,10 @@ fn main() -> anyhow::Result<()> {
         let folder = arguments.llama.as_ref();
         return agree::measure(folder.context("--agree needs --llama FOLDER")?);
     }
-    let machine = Machine::measure(arguments.threads);
+    let mut machine = Machine::measure(arguments.threads);
     println!("{machine}\n");
     if let Some(picture) = &arguments.sizes {
-        return sizes::measure(&machine, picture, &arguments);
+        return sizes::measure(&mut machine, picture, &arguments);
     }
     let sizes = SIZES[0];
     for kind in &arguments.types {
@@ -140,16 +140,19 @@ fn main() -> anyhow::Result<()> {
             println!();
             continue;
         }
-        let columns = side_by_side(&file, &arguments)?;
+        let columns = side_by_side(&file, &arguments, &mut machine)?;
+        println!("{machine}\n");
         print(&machine, sizes, kind, &columns);
     }
     Ok(())
 }
 
-/// All engines on a file: ours and llama.cpp in turns, so that whatever else the machine does hits both.
+/// All engines on a file: ours and llama.cpp in turns, so that whatever else the machine does hits both, and
+/// between them the machine itself.
 fn side_by_side(
     file: &Path,
     arguments: &Arguments,
+    machine: &mut Machine,
 ) -> anyhow::Result<Vec<(&'static str, Samples)>> {
     let turns = if arguments.quick { 1 } else { 2 };
     let (mut ours, mut llama) = (Samples::new(), Samples::new());
@@ -157,6 +160,7 @@ fn side_by_side(
         let long = turn == 0;
         let words: &[&str] = if long { &["--long"] } else { &[] };
         add(&mut ours, in_process("tandem", file, words, arguments)?);
+        machine.measure_again();
         if let Some(folder) = &arguments.llama {
             let bench = peer::Bench {
                 folder,
@@ -164,6 +168,7 @@ fn side_by_side(
                 threads: arguments.threads,
             };
             add(&mut llama, bench.measure(long)?);
+            machine.measure_again();
         }
     }
     let candle = in_process("candle", file, &[], arguments)?;
@@ -255,10 +260,10 @@ fn print(machine: &Machine, sizes: Sizes, kind: &str, columns: &[(&str, Samples)
         // What the machine could do, in the unit of the figure.
         let most = match limit {
             Limit::Reading(context) => {
-                Some(machine.read * 1e9 / sizes.bytes_per_token(kind, context))
+                Some(machine.read() * 1e9 / sizes.bytes_per_token(kind, context))
             }
             Limit::Products => machine
-                .products
+                .products()
                 .map(|(rate, _)| rate * 1e9 / sizes.operations_per_token()),
             Limit::None => None,
         };

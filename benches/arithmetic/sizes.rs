@@ -24,11 +24,12 @@ struct Line {
 }
 
 /// Measures all sizes, prints a table and draws it.
-pub fn measure(machine: &Machine, picture: &Path, arguments: &Arguments) -> anyhow::Result<()> {
+pub fn measure(machine: &mut Machine, picture: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     let mut lines = Vec::new();
     for sizes in SIZES {
         let file = sizes.file(KIND)?;
         let ours = super::in_process("tandem", &file, &["--contexts"], arguments)?;
+        machine.measure_again();
         let peer = match &arguments.llama {
             Some(folder) => Bench {
                 folder,
@@ -47,7 +48,7 @@ pub fn measure(machine: &Machine, picture: &Path, arguments: &Arguments) -> anyh
             rates.cloned().and_then(super::median)
         };
         let rates = CONTEXTS.map(|at| {
-            let limit = machine.read * 1e9 / sizes.bytes_per_token(KIND, at);
+            let limit = machine.read() * 1e9 / sizes.bytes_per_token(KIND, at);
             [rate(&ours, at), rate(&peer, at), Some(limit)]
         });
         lines.push(Line {
@@ -256,7 +257,7 @@ fn svg(machine: &Machine, lines: &[Line]) -> String {
             line.name
         );
     }
-    let about = format!("Qwen3's sizes, random weights in Q4_0; {}", machine.name);
+    let about = format!("Qwen3's sizes, random weights in Q4_0; {}", machine.name());
     let _ = writeln!(
         svg,
         "<text x=\"{LEFT}\" y=\"{}\" fill=\"#666\">{}</text>",
