@@ -16,8 +16,8 @@ use super::sequence::Sequence;
 use super::window::Window;
 use crate::inference::{GenerateError, Sampling};
 
-/// A block of the prompt should take about so long: something more urgent waits for one block at most, as
-/// does a cancel where the model does not heed it, and fewer, larger blocks are faster.
+/// A block of the prompt should take so long, and at most twice as long: something more urgent waits for one
+/// block at most, as does a cancel where the model does not heed it, and fewer, larger blocks are faster.
 const BLOCK_TIME: Duration = Duration::from_millis(40);
 /// The first block, before the model's speed is known: a slow model's must not keep a newer keystroke
 /// waiting, and a fast one has large blocks soon.
@@ -265,11 +265,11 @@ impl Continuation {
     }
 }
 
-/// The block size that would have taken [`BLOCK_TIME`], in powers of two.
+/// The block size that would have taken at least [`BLOCK_TIME`], in powers of two.
 fn next_block(block: usize, took: Duration) -> usize {
     if took > BLOCK_TIME * 2 {
         (block / 2).max(SMALLEST_BLOCK)
-    } else if took < BLOCK_TIME / 2 {
+    } else if took < BLOCK_TIME {
         (block * 2).min(LARGEST_BLOCK)
     } else {
         block
@@ -293,6 +293,9 @@ mod tests {
         }
         assert_eq!(block, LARGEST_BLOCK);
         assert_eq!(next_block(block, BLOCK_TIME), block);
+        assert_eq!(next_block(block, BLOCK_TIME * 2), block);
+        // Twice as many tokens take twice as long at most.
+        assert_eq!(next_block(64, BLOCK_TIME - Duration::from_millis(1)), 128);
     }
 
     /// Says the number of tokens in the window, and remembers what it was given: where, how many,

@@ -82,7 +82,7 @@ detected! { "avx2,fma,f16c":
 
 /// So many bytes ahead of what is unpacked the next codes are asked for: few tokens are done with a block
 /// before the processor's own prefetching has the next, and it stops at each page.
-pub(crate) const AHEAD: usize = 2048;
+pub(crate) const AHEAD: usize = 4096;
 /// Tokens whose dot products with half a block of bytes wait for its other half.
 const WAITING: usize = 16;
 

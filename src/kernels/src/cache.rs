@@ -197,9 +197,14 @@ impl Head {
                 let (keys, values) = pairs.split_at_mut(PAGE / 16 * dims.div_ceil(2));
                 let codes = &mut codes[..dims];
                 scales[0][token] = encode(key, most_of(dims), codes);
+                // Whole pairs are copied as one number each.
+                let (whole, last) = codes.as_chunks::<2>();
                 let group = &mut keys[token / 16 * dims.div_ceil(2)..];
-                for (pairs, codes) in group.iter_mut().zip(codes.chunks(2)) {
-                    pairs.0[token % 16][..codes.len()].copy_from_slice(codes);
+                for (pairs, pair) in group.iter_mut().zip(whole) {
+                    pairs.0[token % 16] = *pair;
+                }
+                if let [code] = last {
+                    group[whole.len()].0[token % 16][0] = *code;
                 }
                 scales[1][token] = encode(value, most_of(PAGE), codes);
                 let groups = values.chunks_exact_mut(PAGE / 2);

@@ -13,7 +13,7 @@ use crate::step::{ATTENTION_ROWS, Activations, Engine, Heads, Turns};
 
 /// Tokens computed at once: enough that a weight is read from memory seldom, few enough that what is
 /// computed in between stays in the cache.
-pub const BATCH: usize = 64;
+pub const BATCH: usize = 128;
 /// The dimensions of a model.
 #[derive(Debug, Clone, Copy)]
 pub struct Dimensions {

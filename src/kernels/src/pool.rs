@@ -1,7 +1,8 @@
 //! Threads for steps of milliseconds that consist of hundreds of short phases.
 //!
-//! A phase is a slice cut into chunks, which the threads take one after another. Between phases a
-//! thread spins for a moment, then sleeps. Whoever starts a phase works in it too, and waits at its
+//! A phase is a slice cut into chunks. Each thread has a run of them of its own and takes one after
+//! another, since memory is read fastest on and on; then it takes what is left of the others' runs.
+//! Between phases a thread spins for a moment, then sleeps. Whoever starts a phase works in it too, and waits at its
 //! end only for threads that have begun a chunk: one that the system has not yet woken, or has put
 //! aside for another program, holds nobody up.
 
@@ -30,8 +31,15 @@ const PHASE: u64 = 1 << 18;
 /// What a thread does in a phase, given its number.
 type Work = dyn Fn(usize) + Sync;
 
+/// The next chunk of a thread's run, on a cache line of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct Next(AtomicUsize);
+
 struct Shared {
     state: AtomicU64,
+    /// Of each thread that was asked for.
+    next: Box<[Next]>,
     work: UnsafeCell<Option<*const Work>>,
     /// Threads that sleep, or are about to.
     sleeping: AtomicUsize,
@@ -64,8 +72,10 @@ impl Pool {
     /// A pool of `threads`, the caller's included. Where the system gives fewer, it is smaller.
     #[must_use]
     pub fn new(threads: usize) -> Self {
+        let threads = threads.clamp(1, 1 << 10);
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
+            next: (0..threads).map(|_| Next::default()).collect(),
             work: UnsafeCell::new(None),
             sleeping: AtomicUsize::new(0),
             lock: Mutex::new(()),
@@ -73,7 +83,7 @@ impl Pool {
             panicked: Mutex::new(None),
         });
         let mut handles = Vec::new();
-        for number in 1..threads.clamp(1, 1 << 10) {
+        for number in 1..threads {
             let shared = Arc::clone(&shared);
             let name = format!("tandem-compute-{number}");
             let thread = thread::Builder::new().name(name);
@@ -116,29 +126,36 @@ impl Pool {
             return;
         }
         let (length, data, locals) = (data.len(), Raw(data.as_mut_ptr()), Raw(locals.as_mut_ptr()));
-        let next = AtomicUsize::new(0);
+        let threads = self.threads();
+        let next = &self.shared.next[..threads];
+        let first = |thread: usize| thread * count / threads;
+        for (thread, next) in next.iter().enumerate() {
+            next.0.store(first(thread), Ordering::Relaxed);
+        }
         self.run(&|thread| {
             // SAFETY: there is a local for each thread, no other thread has this number, and `run`
             // ends before the borrow of `locals` does.
             let local = unsafe { &mut *locals.at(thread) };
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= count {
-                    break;
+            for whose in (thread..threads).chain(0..thread) {
+                loop {
+                    let number = next[whose].0.fetch_add(1, Ordering::Relaxed);
+                    if number >= first(whose + 1) {
+                        break;
+                    }
+                    let start = number * chunk;
+                    // SAFETY: the chunk lies within `data`, whose borrow outlives `run`. Each number is
+                    // of one run and is handed out once, so that nobody else has its elements.
+                    let elements = unsafe {
+                        std::slice::from_raw_parts_mut(data.at(start), chunk.min(length - start))
+                    };
+                    work(local, number, elements);
                 }
-                let start = number * chunk;
-                // SAFETY: the chunk lies within `data`, whose borrow outlives `run`, and each number
-                // is handed out once, so that nobody else has its elements.
-                let elements = unsafe {
-                    std::slice::from_raw_parts_mut(data.at(start), chunk.min(length - start))
-                };
-                work(local, number, elements);
             }
         });
     }
 
     /// Runs `work` on the calling thread and on all others that come in time.
-    fn run(&mut self, work: &(dyn Fn(usize) + Sync)) {
+    fn run(&self, work: &(dyn Fn(usize) + Sync)) {
         let shared = &*self.shared;
         let work: *const (dyn Fn(usize) + Sync) = work;
         // SAFETY: only the lifetime changes. The pointer is used by threads inside this phase alone,
@@ -150,7 +167,7 @@ impl Pool {
         let work =
             unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync), *const Work>(work) };
         // SAFETY: no phase is open and no thread in one, since the last call waited for that, and
-        // `&mut self` means that there is no other call.
+        // the only one that calls this has `&mut self`, so that there is no other call.
         unsafe { *shared.work.get() = Some(work) };
         let phase = (shared.state.load(Ordering::Relaxed) & !(PHASE - 1)).wrapping_add(PHASE);
         shared.state.store(phase | OPEN, Ordering::SeqCst);

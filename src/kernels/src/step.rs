@@ -16,6 +16,8 @@ const FEW: usize = 4;
 const MANY: usize = 12;
 /// Products of two numbers that one thread computes in the time that it takes to have another begin.
 const ALONE: usize = 1 << 16;
+/// Sixteens that a thread has room for: those of four tiles of all tokens.
+const ROOM: usize = 4 * BATCH;
 /// Rows of attention in one piece of work: tokens times the heads that share a key-value head.
 pub(crate) const ATTENTION_ROWS: usize = 32;
 
@@ -143,7 +145,7 @@ impl Engine {
         let pool = Pool::new(threads);
         let rows = ATTENTION_ROWS.max(sizes.group());
         let locals = (0..pool.threads()).map(|_| Local {
-            lanes: vec![Lanes::ZERO; 4 * BATCH],
+            lanes: vec![Lanes::ZERO; ROOM],
             attention: Scratch::new(rows, sizes.head_dim),
             head: vec![0.0; sizes.head_dim],
             key: vec![0.0; sizes.head_dim],
@@ -319,35 +321,46 @@ impl Engine {
         into: &mut Activations,
     ) {
         let kernels = self.kernels;
-        // A block of 32 columns of all tokens.
-        let block = move |lanes: &mut [Lanes], block: usize| {
-            let (gates, ups) = lanes[..4 * count].split_at_mut(2 * count);
-            tiles_product(&kernels, gate, block * 2, from, count, gates);
-            tiles_product(&kernels, up, block * 2, from, count, ups);
+        let blocks = gate.rows() / BLOCK;
+        // Several blocks of 32 columns for few tokens: a thread reads on in one matrix before it turns to
+        // the other.
+        let tiles = share(2 * blocks, gate.columns(), count, self.pool.threads());
+        let piece = (tiles / 2).clamp(1, ROOM / (4 * count));
+        // So many blocks from one on, of all tokens: the gated values of each block's halves.
+        let gated = move |lanes: &mut [Lanes], first: usize, blocks: usize| {
+            let (gates, ups) = lanes[..4 * blocks * count].split_at_mut(2 * blocks * count);
+            tiles_product(&kernels, gate, 2 * first, from, count, gates);
+            tiles_product(&kernels, up, 2 * first, from, count, ups);
             for (gate, up) in gates.iter_mut().zip(ups) {
                 (kernels.swiglu)(&mut gate.0, &up.0);
             }
         };
-        let blocks = gate.rows() / BLOCK;
         if into.exact.is_empty() {
             let data = &mut into.rounded[..blocks * count];
-            self.pool
-                .chunks(data, count, &mut self.locals, |local, number, data| {
-                    block(&mut local.lanes, number);
-                    for (token, rounded) in data.iter_mut().enumerate() {
-                        let values = [0, count].map(|half| &local.lanes[half + token].0);
-                        (kernels.quantize)(values, rounded);
+            self.pool.chunks(
+                data,
+                piece * count,
+                &mut self.locals,
+                |local, number, data| {
+                    gated(&mut local.lanes, number * piece, data.len() / count);
+                    for (at, rounded) in data.iter_mut().enumerate() {
+                        (kernels.quantize)(halves(&local.lanes, at, count), rounded);
                     }
-                });
+                },
+            );
         } else {
             let data = &mut into.exact[..blocks * count];
-            self.pool
-                .chunks(data, count, &mut self.locals, |local, number, data| {
-                    block(&mut local.lanes, number);
-                    for (token, exact) in data.iter_mut().enumerate() {
-                        put(exact, [0, count].map(|half| &local.lanes[half + token].0));
+            self.pool.chunks(
+                data,
+                piece * count,
+                &mut self.locals,
+                |local, number, data| {
+                    gated(&mut local.lanes, number * piece, data.len() / count);
+                    for (at, exact) in data.iter_mut().enumerate() {
+                        put(exact, halves(&local.lanes, at, count));
                     }
-                });
+                },
+            );
         }
     }
 
@@ -416,6 +429,12 @@ impl Engine {
                     .attend(&kernels, &cache[head], dim, group, position, out);
             });
     }
+}
+
+/// The halves of block and token `at` of `[blocks, tokens]`, where tiles lie one behind the other.
+fn halves(lanes: &[Lanes], at: usize, count: usize) -> [&[f32; TILE]; 2] {
+    let first = at / count * 2 * count + at % count;
+    [&lanes[first].0, &lanes[first + count].0]
 }
 
 /// Puts two halves side by side.

@@ -6,7 +6,7 @@ use crate::cache::Cache;
 use crate::format::Stored;
 use crate::kernels::Kernels;
 use crate::matrix::Matrix;
-use crate::model::{Dimensions, Layer, Model, Projection, Weights};
+use crate::model::{BATCH, Dimensions, Layer, Model, Projection, Weights};
 
 const SIZES: Dimensions = Dimensions {
     hidden: 256,
@@ -192,19 +192,21 @@ fn another_models_cache_is_refused() {
 fn a_computation_that_is_stopped_keeps_the_batches_before() {
     let kernels = Kernels::present()[0];
     let mut model = model(Stored::Q4_0, true, kernels, 2);
-    let tokens = tokens(100);
+    let tokens = tokens(2 * BATCH - 10);
+    let half = BATCH - 5;
     let mut cache = Cache::new(model.cache_shape());
-    let expected = logits(&mut model, &mut cache, &tokens, 0, 50);
-    for (looks, kept) in [(0, 0), (1, 0), (2, 50), (3, 50), (4, 100)] {
+    let expected = logits(&mut model, &mut cache, &tokens, 0, half);
+    for (looks, kept) in [(0, 0), (1, 0), (2, half), (3, half), (4, 2 * half)] {
         let looked = std::cell::Cell::new(0);
         let stop = || looked.replace(looked.get() + 1) == looks;
         let mut cache = Cache::new(model.cache_shape());
         let mut row = Vec::new();
         let computed = model.forward_until(&tokens, 0, &mut cache, 1, &mut row, stop);
         assert_eq!(computed, kept, "{looks} looks");
-        assert_eq!(row.len(), if kept < 100 { 0 } else { SIZES.vocabulary });
-        if kept < 100 {
-            row = logits(&mut model, &mut cache, &tokens, kept, 50);
+        let all = kept == tokens.len();
+        assert_eq!(row.len(), if all { SIZES.vocabulary } else { 0 });
+        if !all {
+            row = logits(&mut model, &mut cache, &tokens, kept, half);
         }
         assert!(row == expected, "{looks} looks");
     }
