@@ -133,6 +133,9 @@ fn ask_ahead(tile: &Tile<'_>, block: usize) {
         let ahead = ahead.wrapping_add(block * code_bytes + AHEAD + line);
         _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
     }
+    // The scales of the same block in the tile that comes next.
+    let scales = tile.scales.len() + tile.packed.scale_bytes(block);
+    _mm_prefetch::<_MM_HINT_T0>(tile.scales.as_ptr().wrapping_add(scales).cast());
 }
 
 /// Adds the products of half a tile's block with tokens.

@@ -281,6 +281,9 @@ macro_rules! products_of_vnni {
                     for line in (ahead..ahead + code_bytes).step_by(64) {
                         _mm_prefetch::<_MM_HINT_T0>(tile.codes.as_ptr().wrapping_add(line).cast());
                     }
+                    // The scales of the same block in the tile that comes next.
+                    let scales = N * tile.scales.len() + packed.scale_bytes(block);
+                    _mm_prefetch::<_MM_HINT_T0>(tile.scales.as_ptr().wrapping_add(scales).cast());
                 }
                 for row in (0..TILE).step_by(ROWS) {
                     // SAFETY: the tiles have so many blocks, as was checked above, and the rows; there are as
