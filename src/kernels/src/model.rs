@@ -116,10 +116,11 @@ pub struct Model {
     qkv: Vec<Lanes>,
     /// `[kv_heads, tokens, heads / kv_heads, head_dim]`.
     attended: Vec<f32>,
-    /// Of the width of the residual stream, of all heads, and of the MLP.
+    /// Of the width of the residual stream.
     narrow: Activations,
-    heads: Activations,
+    /// Of the width of all heads, then of the MLP.
     wide: Activations,
+    /// As many as the vocabulary has tiles.
     scores: Vec<Lanes>,
     row: Vec<f32>,
 }
@@ -149,9 +150,8 @@ impl Model {
             qkv: vec![Lanes::ZERO; tiles(heads * head_dim) + 2 * tiles(kv_heads * head_dim)],
             attended: vec![0.0; (BATCH + ATTENTION_ROWS) * heads * head_dim],
             narrow: Activations::new(hidden, exact),
-            heads: Activations::new(heads * head_dim, exact),
-            wide: Activations::new(intermediate, exact),
-            scores: vec![Lanes::ZERO; dimensions.vocabulary.div_ceil(TILE)],
+            wide: Activations::new(intermediate.max(heads * head_dim), exact),
+            scores: vec![Lanes::ZERO; dimensions.vocabulary.div_ceil(TILE).max(BATCH)],
             row: vec![0.0; hidden],
             engine: Engine::new(kernels, threads, &dimensions),
             dimensions,
@@ -279,7 +279,7 @@ impl Model {
             let tiles = matrices.map(Matrix::tiles);
             let qkv = &mut self.qkv[..tiles.iter().sum::<usize>() * count];
             engine.norm(x, count, &layer.attention_norm, sizes, &mut self.narrow);
-            engine.products(&matrices, &self.narrow, count, qkv);
+            engine.products(&matrices, 0, &self.narrow, count, qkv);
             let (queries, rest) = qkv.split_at(tiles[0] * count);
             let (keys, values) = rest.split_at(tiles[1] * count);
             let heads =
@@ -316,22 +316,27 @@ impl Model {
                 cache.layer(index),
                 &mut self.attended,
             );
-            engine.gather(&self.attended, wanted, sizes, &mut self.heads);
-            engine.add_product(&layer.output, &self.heads, wanted, x);
+            engine.gather(&self.attended, wanted, sizes, &mut self.wide);
+            engine.add_product(&layer.output, &self.wide, wanted, x);
             engine.norm(x, wanted, &layer.mlp_norm, sizes, &mut self.narrow);
             engine.gated(&layer.gate, &layer.up, &self.narrow, wanted, &mut self.wide);
             engine.add_product(&layer.down, &self.wide, wanted, x);
         }
         engine.norm(x, scored, &weights.norm, sizes, &mut self.narrow);
         let head = weights.head.as_ref().unwrap_or(&weights.embedding);
-        self.scores.resize(head.tiles() * scored, Lanes::ZERO);
-        engine.products(&[head], &self.narrow, scored, &mut self.scores);
-        logits.clear();
-        for token in 0..scored {
-            for lanes in self.scores[token..].iter().step_by(scored) {
-                logits.extend_from_slice(&lanes.0);
+        logits.resize(scored * sizes.vocabulary, 0.0);
+        // As many tiles at a time as there is room for with so many tokens.
+        let part = self.scores.len() / scored;
+        for first in (0..head.tiles()).step_by(part) {
+            let tiles = part.min(head.tiles() - first);
+            let rows = &mut self.scores[..tiles * scored];
+            engine.products(&[head], first, &self.narrow, scored, rows);
+            for (token, row) in logits.chunks_exact_mut(sizes.vocabulary).enumerate() {
+                let lanes = rows[token..].iter().step_by(scored);
+                for (to, lanes) in row[first * TILE..].chunks_mut(TILE).zip(lanes) {
+                    to.copy_from_slice(&lanes.0[..to.len()]);
+                }
             }
-            logits.truncate((token + 1) * sizes.vocabulary);
         }
         true
     }

@@ -260,10 +260,12 @@ impl Engine {
         }
     }
 
-    /// The products of several matrices with the same activations, one behind the other in `out`.
+    /// The products of several matrices with the same activations, from tile `first` of all their tiles on,
+    /// one behind the other in `out`.
     pub fn products(
         &mut self,
         matrices: &[&Matrix],
+        first: usize,
         from: &Activations,
         count: usize,
         out: &mut [Lanes],
@@ -274,7 +276,7 @@ impl Engine {
         self.pool
             .chunks(out, tiles * count, &mut self.locals, |_, number, out| {
                 let mut out = out;
-                let mut tile = number * tiles;
+                let mut tile = first + number * tiles;
                 for matrix in matrices {
                     let own = matrix.tiles().saturating_sub(tile).min(out.len() / count);
                     let (ours, rest) = out.split_at_mut(own * count);
