@@ -325,19 +325,7 @@ impl Model {
         engine.norm(x, scored, &weights.norm, sizes, &mut self.narrow);
         let head = weights.head.as_ref().unwrap_or(&weights.embedding);
         logits.resize(scored * sizes.vocabulary, 0.0);
-        // As many tiles at a time as there is room for with so many tokens.
-        let part = self.scores.len() / scored;
-        for first in (0..head.tiles()).step_by(part) {
-            let tiles = part.min(head.tiles() - first);
-            let rows = &mut self.scores[..tiles * scored];
-            engine.products(&[head], first, &self.narrow, scored, rows);
-            for (token, row) in logits.chunks_exact_mut(sizes.vocabulary).enumerate() {
-                let lanes = rows[token..].iter().step_by(scored);
-                for (to, lanes) in row[first * TILE..].chunks_mut(TILE).zip(lanes) {
-                    to.copy_from_slice(&lanes.0[..to.len()]);
-                }
-            }
-        }
+        engine.score(head, &self.narrow, scored, &mut self.scores, logits);
         true
     }
 }

@@ -287,6 +287,31 @@ impl Engine {
             });
     }
 
+    /// The products of a matrix, row by row: `[count, rows]`. Computes as many tiles at a time as there is `room`
+    /// for with so many tokens, at least one.
+    pub fn score(
+        &mut self,
+        matrix: &Matrix,
+        from: &Activations,
+        count: usize,
+        room: &mut [Lanes],
+        out: &mut [f32],
+    ) {
+        let part = room.len() / count;
+        for first in (0..matrix.tiles()).step_by(part) {
+            let lanes = &mut room[..part.min(matrix.tiles() - first) * count];
+            self.products(&[matrix], first, from, count, lanes);
+            let (width, lanes) = (out.len() / count, &*lanes);
+            self.pool
+                .chunks(out, width, &mut self.locals, |_, token, row| {
+                    let lanes = lanes[token..].iter().step_by(count);
+                    for (to, lanes) in row[first * TILE..].chunks_mut(TILE).zip(lanes) {
+                        to.copy_from_slice(&lanes.0[..to.len()]);
+                    }
+                });
+        }
+    }
+
     /// Adds a product to the residual stream.
     pub fn add_product(
         &mut self,
