@@ -2,9 +2,9 @@
 //!
 //! A phase is a slice cut into chunks. Each thread has a run of them of its own and takes one after
 //! another, since memory is read fastest on and on; then it takes what is left of the others' runs.
-//! Between phases a thread spins for a moment, then sleeps. Whoever starts a phase works in it too, and waits at its
-//! end only for threads that have begun a chunk: one that the system has not yet woken, or has put
-//! aside for another program, holds nobody up.
+//! Between phases a thread spins for a moment, then sleeps. Whoever starts a phase works in it too, and
+//! waits at its end only for threads that have begun a chunk: one that the system has not yet woken, or
+//! has put aside for another program, holds nobody up.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
