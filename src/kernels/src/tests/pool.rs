@@ -1,6 +1,9 @@
 //! Every chunk is worked on once, by whatever thread, and a panic comes through.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::pool::Pool;
 
@@ -28,6 +31,31 @@ fn every_chunk_is_worked_on_once() {
         let expected: usize = (0..2000).map(|phase| 1 + phase % 97).sum();
         assert_eq!(locals.iter().sum::<usize>(), expected);
     }
+}
+
+/// A thread that does not go on in its own run keeps nobody waiting but for the chunk that it has begun.
+#[test]
+fn what_a_thread_is_kept_from_is_done_by_others() {
+    const CHUNKS: usize = 64;
+    let mut pool = Pool::new(2);
+    let mut data = [0u8; CHUNKS];
+    let caller = thread::current().id();
+    for _ in 0..100 {
+        let done = AtomicUsize::new(0);
+        pool.chunks(&mut data, 1, &mut [(), ()], |(), _, elements| {
+            let since = Instant::now();
+            while thread::current().id() != caller && done.load(Ordering::Relaxed) < CHUNKS - 1 {
+                assert!(
+                    since.elapsed() < Duration::from_mins(1),
+                    "nobody does the rest"
+                );
+                thread::yield_now();
+            }
+            elements[0] += 1;
+            done.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+    assert_eq!(data, [100; CHUNKS]);
 }
 
 #[test]
