@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(next_block(block, BLOCK_TIME), block);
         assert_eq!(next_block(block, BLOCK_TIME * 2), block);
         // Twice as many tokens take twice as long at most.
-        assert_eq!(next_block(64, BLOCK_TIME - Duration::from_millis(1)), 128);
+        assert_eq!(next_block(64, BLOCK_TIME * 9 / 10), 128);
     }
 
     /// Says the number of tokens in the window, and remembers what it was given: where, how many,

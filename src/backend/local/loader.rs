@@ -221,44 +221,40 @@ fn load_gguf<R: Read + Seek + ReadAt + Send>(
     };
     let plan = plan(&gguf, &config, arithmetic)?;
     let context = known.context_tokens;
+    let tokenizer = || {
+        // Gone when it has done.
+        let metadata = metadata;
+        Tokenizer::from_gguf(&metadata, &file)
+    };
     let (tokenizer, model, placement) = match plan {
         Ok(plan) => {
             // Qwen's vocabulary takes about as long as the weights of a small model. It is read by this thread,
             // which allocates the keys and values later: in the memory that reading leaves free.
-            let (tokenizer, packed) = thread::scope(|scope| {
-                let packed = scope.spawn(|| pack(&config, &mut gguf, plan, context));
-                let tokenizer = {
-                    // Gone when it has done.
-                    let metadata = metadata;
-                    Tokenizer::from_gguf(&metadata, &file)
-                };
-                let packed = packed.join();
-                (
-                    tokenizer,
-                    packed.unwrap_or_else(|panic| resume_unwind(panic)),
-                )
-            });
+            let packed = || pack(&config, &mut gguf, plan, context);
+            let (packed, tokenizer) = beside(packed, tokenizer);
             let model = packed?;
             let placement = threads::by("tandem-kernels", model.threads(), plan.kernels());
             (tokenizer?, Box::new(model) as Box<_>, placement)
         }
         Err(why) => {
             // candle's devices stay with their thread.
-            let (tokenizer, computed) = thread::scope(|scope| {
-                let name = file.as_str();
-                let tokenizer = scope.spawn(move || Tokenizer::from_gguf(&metadata, name));
-                let computed = by_candle(config, &mut gguf, context, &file);
-                let tokenizer = tokenizer.join();
-                (
-                    tokenizer.unwrap_or_else(|panic| resume_unwind(panic)),
-                    computed,
-                )
-            });
+            let computed = || by_candle(config, &mut gguf, context, &file);
+            let (tokenizer, computed) = beside(tokenizer, computed);
             let (model, placement) = computed?;
             (tokenizer?, model, told(placement, why))
         }
     };
     known.with(model, tokenizer, placement, &file)
+}
+
+/// What the two give, the first on a thread of its own beside the second.
+fn beside<A: Send, B>(first: impl FnOnce() -> A + Send, second: impl FnOnce() -> B) -> (A, B) {
+    thread::scope(|scope| {
+        let first = scope.spawn(first);
+        let second = second();
+        let first = first.join();
+        (first.unwrap_or_else(|panic| resume_unwind(panic)), second)
+    })
 }
 
 /// How our own kernels will compute the model; or why candle does, where there is something to tell.

@@ -121,9 +121,7 @@ impl ApiError {
             }),
         })
     }
-}
 
-impl ApiError {
     /// The context that the server's model has, in tokens, where the error tells it.
     #[must_use]
     pub fn context_tokens(&self) -> Option<usize> {
