@@ -38,7 +38,7 @@ pub struct Tokenizer {
     added: HashMap<String, u32>,
     /// The bytes of each token, one after another, and where each ends.
     bytes: Vec<u8>,
-    ends: Vec<usize>,
+    ends: Vec<u32>,
     lines: RefCell<LineCache>,
     /// The tokens that stand for text, in the order of their bytes.
     sorted: Vec<u32>,
@@ -218,17 +218,22 @@ impl Tokenizer {
             let whole = || texts[*a as usize].cmp(&texts[*b as usize]);
             a_first.cmp(b_first).then_with(whole)
         });
-        let ends = texts
-            .iter()
-            .scan(0, |end, text| {
-                *end += text.len();
-                Some(*end)
-            })
-            .collect();
+        let bytes = texts.concat();
+        // In 32 bits: there are so many tokens that the other half would be felt.
+        if u32::try_from(bytes.len()).is_err() {
+            let fact = "its tokens are of more than 4 GB of text";
+            return Err(LoadError::unsupported(file, fact));
+        }
+        let mut ends = Vec::with_capacity(texts.len());
+        let mut end = 0;
+        for text in &texts {
+            end += text.len() as u32;
+            ends.push(end);
+        }
         Ok(Self {
             plain,
             added,
-            bytes: texts.concat(),
+            bytes,
             ends,
             lines: RefCell::default(),
             sorted: sorted.into_iter().map(|(_, id)| id).collect(),
@@ -244,7 +249,7 @@ impl Tokenizer {
             return &[];
         };
         let start = token.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.bytes[start..*end]
+        &self.bytes[start as usize..*end as usize]
     }
 
     /// The tokens with which a text that begins with `begun` (not empty) can begin: those that begin

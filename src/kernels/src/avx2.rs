@@ -69,13 +69,13 @@ detected! { "avx2,fma,f16c":
     encode => lanes::encode, (values: &[f32], most: f32, codes: &mut [i16]) -> f32;
     weigh => lanes::weigh, (dots: &[[[i32; 16]; PAGE / 16]], visible: &[usize], scales: &[[f32; PAGE]; 2], most: f32, rows: &mut [Row], weights: &mut [[i16; PAGE]]);
     add_weighted => lanes::add_weighted, (sums: &mut [f32], dots: &[[i32; 16]], row: &Row);
-    quantize => rounded, (values: [&[f32; 16]; 2], into: &mut Block);
+    quantize => rounded, (halves: [&[Lanes]; 2], into: &mut [Block]);
     gather => lanes::gather, (from: &[Lanes], stride: usize, to: &mut [f32]);
-    scale => lanes::scale, (values: &[f32; 16], factor: f32, weights: &[f32; 16], out: &mut [f32; 16]);
-    add_squares => lanes::add_squares, (sums: &mut [f32; 16], values: &[f32; 16]);
+    scale => lanes::scale, (values: &[Lanes], factors: &[f32], weights: &[f32; 16], out: &mut [Lanes]);
+    add_squares => lanes::add_squares, (sums: &mut [Lanes], values: &[Lanes]);
     rms_norm => lanes::rms_norm, (values: &mut [f32], weight: &[f32], epsilon: f32);
     rotate => lanes::rotate, (values: &mut [f32], cosine: &[f32], sine: &[f32]);
-    swiglu => lanes::swiglu, (gate: &mut [f32; 16], up: &[f32; 16]);
+    swiglu => lanes::swiglu, (gates: &mut [Lanes], ups: &[Lanes]);
     soften => lanes::soften, (scores: &mut [f32], running: &mut Running) -> f32;
     multiply => lanes::multiply, (values: &mut [f32], factor: f32);
 }
@@ -398,7 +398,16 @@ fn add_pairs(sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
 
 /// [`lanes::quantize`].
 #[target_feature(enable = "avx2,fma,f16c")]
-fn rounded(values: [&[f32; 16]; 2], into: &mut Block) {
+pub(crate) fn rounded([first, second]: [&[Lanes]; 2], into: &mut [Block]) {
+    for (into, (first, second)) in into.iter_mut().zip(first.iter().zip(second)) {
+        round([&first.0, &second.0], into);
+    }
+}
+
+/// [`lanes::round`].
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn round(values: [&[f32; 16]; 2], into: &mut Block) {
     let [first, second] = values.map(|values| values.as_ptr());
     // SAFETY: each half is of sixteen numbers.
     let numbers =
@@ -416,7 +425,7 @@ fn rounded(values: [&[f32; 16]; 2], into: &mut Block) {
     let most = _mm_max_epi32(most, _mm_shuffle_epi32::<0b10_11_00_01>(most));
     let largest = f32::from_bits(_mm_cvtsi128_si32(most).cast_unsigned());
     let Some((factor, scale)) = lanes::factor_and_scale(largest) else {
-        lanes::quantize(values, into);
+        lanes::round(values, into);
         return;
     };
     let factor = _mm256_set1_ps(factor);

@@ -22,6 +22,8 @@ type Weigh = fn(
     rows: &mut [Row],
     weights: &mut [[i16; PAGE]],
 );
+/// See [`Kernels::scale`].
+type Scale = fn(values: &[Lanes], factors: &[f32], weights: &[f32; 16], out: &mut [Lanes]);
 
 /// One set of kernels.
 #[derive(Debug, Clone, Copy)]
@@ -47,19 +49,19 @@ pub struct Kernels {
     /// [`lanes::add_weighted`].
     pub add_weighted: fn(sums: &mut [f32], dots: &[[i32; 16]], row: &Row),
     /// [`lanes::quantize`].
-    pub quantize: fn(values: [&[f32; 16]; 2], into: &mut Block),
+    pub quantize: fn(halves: [&[Lanes]; 2], into: &mut [Block]),
     /// [`lanes::gather`].
     pub gather: fn(from: &[Lanes], stride: usize, to: &mut [f32]),
     /// [`lanes::scale`].
-    pub scale: fn(values: &[f32; 16], factor: f32, weights: &[f32; 16], out: &mut [f32; 16]),
+    pub scale: Scale,
     /// [`lanes::add_squares`].
-    pub add_squares: fn(sums: &mut [f32; 16], values: &[f32; 16]),
+    pub add_squares: fn(sums: &mut [Lanes], values: &[Lanes]),
     /// [`lanes::rms_norm`].
     pub rms_norm: fn(values: &mut [f32], weight: &[f32], epsilon: f32),
     /// [`lanes::rotate`].
     pub rotate: fn(values: &mut [f32], cosine: &[f32], sine: &[f32]),
     /// [`lanes::swiglu`].
-    pub swiglu: fn(gate: &mut [f32; 16], up: &[f32; 16]),
+    pub swiglu: fn(gates: &mut [Lanes], ups: &[Lanes]),
     /// [`lanes::soften`].
     pub soften: fn(scores: &mut [f32], running: &mut Running) -> f32,
     /// [`lanes::multiply`].
@@ -145,7 +147,7 @@ impl Kernels {
             .map(|_| {
                 let [a, b] = [0; 2].map(|_| random.numbers::<16>(8.0));
                 let mut block = Block::ZERO;
-                lanes::quantize([&a, &b], &mut block);
+                lanes::round([&a, &b], &mut block);
                 block
             })
             .collect();
@@ -170,16 +172,15 @@ impl Kernels {
                 }
             }
         }
-        for size in [1.0, 1e-20, 1e20, 0.0] {
-            let [a, b] = [0; 2].map(|_| random.numbers::<16>(size));
-            let [ours, theirs] = [self, &reference].map(|kernels| {
-                let mut block = Block::ZERO;
-                (kernels.quantize)([&a, &b], &mut block);
-                block
-            });
-            if ours != theirs {
-                return wrong("rounding to 8 bits");
-            }
+        let sizes = [1.0, 1e-20, 1e20, 0.0, 1e-30, 1e-3];
+        let [a, b] = [0; 2].map(|_| sizes.map(|size| Lanes(random.numbers::<16>(size))));
+        let [ours, theirs] = [self, &reference].map(|kernels| {
+            let mut blocks = sizes.map(|_| Block::ZERO);
+            (kernels.quantize)([&a, &b], &mut blocks);
+            blocks
+        });
+        if ours != theirs {
+            return wrong("rounding to 8 bits");
         }
         let lanes = [0; 5].map(|_| Lanes(random.numbers::<16>(1.0)));
         let [ours, theirs] = [self, &reference].map(|kernels| {
@@ -218,9 +219,11 @@ impl Kernels {
             (kernels.multiply)(values, 30.0);
             let (gate, rest) = values.split_at_mut(16);
             if let (Some(gate), Some(up)) = (gate.first_chunk_mut(), rest.first_chunk()) {
-                (kernels.swiglu)(gate, up);
-                (kernels.add_squares)(gate, up);
-                (kernels.scale)(&gate.map(|number| number + 1.0), 0.3, up, gate);
+                let (mut gates, mut scaled) = ([Lanes(*gate)], [Lanes::ZERO]);
+                (kernels.swiglu)(&mut gates, &[Lanes(*up)]);
+                (kernels.add_squares)(&mut gates, &[Lanes(*up)]);
+                (kernels.scale)(&gates, &[0.3], up, &mut scaled);
+                *gate = scaled[0].0;
             }
             let mut running = Running::NONE;
             results[result] = (kernels.soften)(&mut rest[..16], &mut running);

@@ -95,12 +95,20 @@ impl Block {
 }
 
 /// Below it activations count as zero: their reciprocal would not be finite.
-const SMALLEST: f32 = 1e-30;
+pub(crate) const SMALLEST: f32 = 1e-30;
 
-/// Rounds 32 activations to 8 bits. Where one is not finite, the scale is not either, and so neither
-/// is what comes of it.
+/// Rounds tokens' activations of 32 columns to 8 bits, given in halves. Where one is not finite, the token's
+/// scale is not either, and so neither is what comes of it.
 #[inline(always)]
-pub fn quantize(values: [&[f32; 16]; 2], into: &mut Block) {
+pub fn quantize([first, second]: [&[Lanes]; 2], into: &mut [Block]) {
+    for (into, (first, second)) in into.iter_mut().zip(first.iter().zip(second)) {
+        round([&first.0, &second.0], into);
+    }
+}
+
+/// The same of one token.
+#[inline(always)]
+pub(crate) fn round(values: [&[f32; 16]; 2], into: &mut Block) {
     // As bits, so that what is not a number counts as the largest.
     let mut lanes = [0u32; 16];
     for (i, lane) in lanes.iter_mut().enumerate() {
@@ -175,11 +183,13 @@ pub(crate) fn factor_of(largest: f32, most: f32) -> (f32, f32) {
     }
 }
 
-/// Adds the squares of sixteen numbers to the sums.
+/// Adds the squares of tokens' numbers to their sums, sixteen each.
 #[inline(always)]
-pub fn add_squares(sums: &mut [f32; 16], values: &[f32; 16]) {
-    for (sum, value) in sums.iter_mut().zip(values) {
-        *sum = value.mul_add(*value, *sum);
+pub fn add_squares(sums: &mut [Lanes], values: &[Lanes]) {
+    for (sums, values) in sums.iter_mut().zip(values) {
+        for (sum, value) in sums.0.iter_mut().zip(&values.0) {
+            *sum = value.mul_add(*value, *sum);
+        }
     }
 }
 
@@ -204,8 +214,10 @@ pub fn inverse_rms(squares: f32, count: usize, epsilon: f32) -> f32 {
 pub fn rms_norm(values: &mut [f32], weight: &[f32], epsilon: f32) {
     let mut sums = [0.0; 16];
     let (whole, rest) = values.as_chunks::<16>();
-    for lanes in whole {
-        add_squares(&mut sums, lanes);
+    for values in whole {
+        for (sum, value) in sums.iter_mut().zip(values) {
+            *sum = value.mul_add(*value, *sum);
+        }
     }
     for (sum, value) in sums.iter_mut().zip(rest) {
         *sum = value.mul_add(*value, *sum);
@@ -230,11 +242,13 @@ pub fn rotate(values: &mut [f32], cosine: &[f32], sine: &[f32]) {
     }
 }
 
-/// `gate / (1 + exp(-gate)) * up`, into `gate`.
+/// `gate / (1 + exp(-gate)) * up`, into `gates`.
 #[inline(always)]
-pub fn swiglu(gate: &mut [f32; 16], up: &[f32; 16]) {
-    for (gate, up) in gate.iter_mut().zip(up) {
-        *gate = *gate / (1.0 + exponential(-*gate)) * up;
+pub fn swiglu(gates: &mut [Lanes], ups: &[Lanes]) {
+    for (gates, ups) in gates.iter_mut().zip(ups) {
+        for (gate, up) in gates.0.iter_mut().zip(&ups.0) {
+            *gate = *gate / (1.0 + exponential(-*gate)) * up;
+        }
     }
 }
 
@@ -339,11 +353,13 @@ fn powers(scores: &mut [f32], largest: f32) -> [f32; 16] {
     sums
 }
 
-/// Sixteen numbers times a factor, each times its weight.
+/// Tokens' sixteen numbers times the token's factor, each times its weight.
 #[inline(always)]
-pub fn scale(values: &[f32; 16], factor: f32, weights: &[f32; 16], out: &mut [f32; 16]) {
-    for ((out, value), weight) in out.iter_mut().zip(values).zip(weights) {
-        *out = value * factor * weight;
+pub fn scale(values: &[Lanes], factors: &[f32], weights: &[f32; 16], out: &mut [Lanes]) {
+    for ((out, values), factor) in out.iter_mut().zip(values).zip(factors) {
+        for ((out, value), weight) in out.0.iter_mut().zip(&values.0).zip(weights) {
+            *out = value * factor * weight;
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use crate::cache::Head;
 use crate::format::BLOCK;
 use crate::kernels::Kernels;
 use crate::lanes::{Block, Lanes, inverse_rms, total};
-use crate::matrix::{Matrix, Packed, TILE, Tile};
+use crate::matrix::{Matrix, TILE, Tile};
 use crate::model::{BATCH, Dimensions, Projection};
 use crate::pool::Pool;
 
@@ -21,21 +21,46 @@ const ROOM: usize = 4 * BATCH;
 /// Rows of attention in one piece of work: tokens times the heads that share a key-value head.
 pub(crate) const ATTENTION_ROWS: usize = 32;
 
-/// What the next product is computed with: `[blocks, tokens]`, rounded to 8 bits for codes, as they
-/// are for float32.
+/// What the next product is computed with, `[blocks, tokens]`.
 #[derive(Debug)]
-pub(crate) struct Activations {
-    rounded: Vec<Block>,
-    exact: Vec<[f32; BLOCK]>,
+pub(crate) enum Activations {
+    /// Rounded to 8 bits, for codes.
+    Rounded(Vec<Block>),
+    /// As they are, for float32.
+    Exact(Vec<[f32; BLOCK]>),
 }
 
 impl Activations {
     pub fn new(columns: usize, exact: bool) -> Self {
         let count = columns / BLOCK * BATCH;
-        let (rounded, exact) = if exact { (0, count) } else { (count, 0) };
-        Self {
-            rounded: vec![Block::ZERO; rounded],
-            exact: vec![[0.0; BLOCK]; exact],
+        if exact {
+            Self::Exact(vec![[0.0; BLOCK]; count])
+        } else {
+            Self::Rounded(vec![Block::ZERO; count])
+        }
+    }
+}
+
+/// A token's 32 activations of either kind.
+trait Activation: Sized + Send {
+    /// Makes them of tokens' numbers, given in halves.
+    fn set(kernels: &Kernels, halves: [&[Lanes]; 2], into: &mut [Self]);
+}
+
+impl Activation for Block {
+    fn set(kernels: &Kernels, halves: [&[Lanes]; 2], into: &mut [Self]) {
+        (kernels.quantize)(halves, into);
+    }
+}
+
+impl Activation for [f32; BLOCK] {
+    fn set(_: &Kernels, halves: [&[Lanes]; 2], into: &mut [Self]) {
+        let [first, second] = halves.map(<[Lanes]>::iter);
+        for (into, halves) in into.iter_mut().zip(first.zip(second)) {
+            let halves = [halves.0, halves.1];
+            for (to, half) in into.as_chunks_mut().0.iter_mut().zip(halves) {
+                *to = half.0;
+            }
         }
     }
 }
@@ -168,22 +193,25 @@ impl Engine {
         into: &mut Activations,
     ) {
         let kernels = self.kernels;
-        let mut sums = [[0.0; TILE]; BATCH];
+        let mut sums = [Lanes::ZERO; BATCH];
         for tile in x[..sizes.hidden / TILE * count].chunks_exact(count) {
-            for (sums, lanes) in sums.iter_mut().zip(tile) {
-                (kernels.add_squares)(sums, &lanes.0);
-            }
+            (kernels.add_squares)(&mut sums[..count], tile);
         }
-        let inverse = sums.map(|sums| inverse_rms(total(sums), sizes.hidden, sizes.norm_epsilon));
+        let inverse = sums.map(|sums| inverse_rms(total(sums.0), sizes.hidden, sizes.norm_epsilon));
         let weight = weight.as_chunks::<TILE>().0;
-        self.activate(count, sizes.hidden, into, |token, block, room| {
-            for (part, values) in room.iter_mut().enumerate() {
-                let tile = block * 2 + part;
-                let lanes = &x[tile * count + token].0;
-                (kernels.scale)(lanes, inverse[token], &weight[tile], &mut values.0);
-            }
-            None
-        });
+        let blocks = sizes.hidden / BLOCK;
+        self.activate(
+            into,
+            blocks,
+            count,
+            few_blocks(blocks, count),
+            |lanes, _, first| {
+                for (tile, lanes) in (2 * first..).zip(lanes.chunks_exact_mut(count)) {
+                    let x = &x[tile * count..][..count];
+                    (kernels.scale)(x, &inverse, &weight[tile], lanes);
+                }
+            },
+        );
     }
 
     /// Turns what attention gave into activations.
@@ -196,68 +224,83 @@ impl Engine {
     ) {
         let width = sizes.group() * sizes.head_dim;
         let padded = count.next_multiple_of(sizes.piece(count));
-        let columns = sizes.heads * sizes.head_dim;
-        self.activate(count, columns, into, |token, block, room| {
-            let from = |column: usize| {
-                let (head, within) = (column / width, column % width);
-                &attended[(head * padded + token) * width + within..][..width - within]
-            };
-            if let [first, second, ..] = from(block * BLOCK).as_chunks().0 {
-                return Some([first, second]);
-            }
-            for (half, values) in room.iter_mut().enumerate() {
-                let mut done = 0;
-                while done < TILE {
-                    let from = from(block * BLOCK + half * TILE + done);
-                    let part = from.len().min(TILE - done);
-                    values.0[done..done + part].copy_from_slice(&from[..part]);
-                    done += part;
+        let blocks = sizes.heads * sizes.head_dim / BLOCK;
+        self.activate(
+            into,
+            blocks,
+            count,
+            few_blocks(blocks, count),
+            |lanes, _, first| {
+                for (tile, lanes) in (2 * first..).zip(lanes.chunks_exact_mut(count)) {
+                    // A tile may lie in several heads.
+                    let mut done = 0;
+                    while done < TILE {
+                        let (head, within) =
+                            ((tile * TILE + done) / width, (tile * TILE + done) % width);
+                        let part = (width - within).min(TILE - done);
+                        let rows = attended[head * padded * width..].chunks_exact(width);
+                        for (lanes, row) in lanes.iter_mut().zip(rows) {
+                            let row = &row[within..];
+                            match row.first_chunk() {
+                                Some(all) if done == 0 => lanes.0 = *all,
+                                _ => lanes.0[done..done + part].copy_from_slice(&row[..part]),
+                            }
+                        }
+                        done += part;
+                    }
                 }
-            }
-            None
-        });
+            },
+        );
     }
 
-    /// Fills activations of `columns` for `count` tokens with what `values` says of the halves of a token's
-    /// block: where they are, or nothing where it has put them into the room that it is given.
-    fn activate<'a>(
+    /// Fills `blocks` blocks of activations of `count` tokens, of which a piece of work has `piece`. `values`
+    /// puts the numbers of some blocks, from one on, into the first room that it is given, tile by tile; the
+    /// second is as large, and of use to it alone.
+    fn activate(
         &mut self,
-        count: usize,
-        columns: usize,
         into: &mut Activations,
-        values: impl Fn(usize, usize, &mut [Lanes; 2]) -> Option<[&'a [f32; TILE]; 2]> + Sync,
+        blocks: usize,
+        count: usize,
+        piece: usize,
+        values: impl Fn(&mut [Lanes], &mut [Lanes], usize) + Sync,
+    ) {
+        match into {
+            Activations::Rounded(data) => {
+                self.fill(&mut data[..blocks * count], count, piece, values);
+            }
+            Activations::Exact(data) => {
+                self.fill(&mut data[..blocks * count], count, piece, values);
+            }
+        }
+    }
+
+    /// The same for activations of one kind.
+    fn fill<T: Activation>(
+        &mut self,
+        data: &mut [T],
+        count: usize,
+        piece: usize,
+        values: impl Fn(&mut [Lanes], &mut [Lanes], usize) + Sync,
     ) {
         let kernels = self.kernels;
-        let blocks = columns / BLOCK;
-        // For one token it is less work than to share it.
-        let chunk = if count < 4 { blocks } else { 4 } * count;
-        if into.exact.is_empty() {
-            let data = &mut into.rounded[..blocks * count];
-            self.pool
-                .chunks(data, chunk, &mut self.locals, |_, number, data| {
-                    let mut room = [Lanes::ZERO; 2];
-                    for (at, rounded) in data.iter_mut().enumerate() {
-                        let at = number * chunk + at;
-                        let there = values(at % count, at / count, &mut room);
-                        let halves = there.unwrap_or_else(|| room.each_ref().map(|half| &half.0));
-                        (kernels.quantize)(halves, rounded);
+        let room = ROOM / (4 * count);
+        self.pool.chunks(
+            data,
+            piece * count,
+            &mut self.locals,
+            |local, number, data| {
+                let (lanes, spare) = local.lanes.split_at_mut(ROOM / 2);
+                for (at, data) in data.chunks_mut(room * count).enumerate() {
+                    let (lanes, spare) =
+                        (&mut lanes[..2 * data.len()], &mut spare[..2 * data.len()]);
+                    values(lanes, spare, number * piece + at * room);
+                    let halves = lanes.chunks_exact(2 * count);
+                    for (into, halves) in data.chunks_exact_mut(count).zip(halves) {
+                        T::set(&kernels, halves.split_at(count).into(), into);
                     }
-                });
-        } else {
-            let data = &mut into.exact[..blocks * count];
-            self.pool
-                .chunks(data, chunk, &mut self.locals, |_, number, data| {
-                    let mut room = [Lanes::ZERO; 2];
-                    for (at, exact) in data.iter_mut().enumerate() {
-                        let at = number * chunk + at;
-                        let there = values(at % count, at / count, &mut room);
-                        put(
-                            exact,
-                            there.unwrap_or_else(|| room.each_ref().map(|half| &half.0)),
-                        );
-                    }
-                });
-        }
+                }
+            },
+        );
     }
 
     /// The products of several matrices with the same activations, from tile `first` of all their tiles on,
@@ -352,43 +395,12 @@ impl Engine {
         // Several blocks of 32 columns for few tokens: a thread reads on in one matrix before it turns to
         // the other.
         let tiles = share(2 * blocks, gate.columns(), count, self.pool.threads());
-        let piece = (tiles / 2).clamp(1, ROOM / (4 * count));
-        // So many blocks from one on, of all tokens: the gated values of each block's halves.
-        let gated = move |lanes: &mut [Lanes], first: usize, blocks: usize| {
-            let (gates, ups) = lanes[..4 * blocks * count].split_at_mut(2 * blocks * count);
+        let piece = (tiles / 2).max(1);
+        self.activate(into, blocks, count, piece, |gates, ups, first| {
             tiles_product(&kernels, gate, 2 * first, from, count, gates);
             tiles_product(&kernels, up, 2 * first, from, count, ups);
-            for (gate, up) in gates.iter_mut().zip(ups) {
-                (kernels.swiglu)(&mut gate.0, &up.0);
-            }
-        };
-        if into.exact.is_empty() {
-            let data = &mut into.rounded[..blocks * count];
-            self.pool.chunks(
-                data,
-                piece * count,
-                &mut self.locals,
-                |local, number, data| {
-                    gated(&mut local.lanes, number * piece, data.len() / count);
-                    for (at, rounded) in data.iter_mut().enumerate() {
-                        (kernels.quantize)(halves(&local.lanes, at, count), rounded);
-                    }
-                },
-            );
-        } else {
-            let data = &mut into.exact[..blocks * count];
-            self.pool.chunks(
-                data,
-                piece * count,
-                &mut self.locals,
-                |local, number, data| {
-                    gated(&mut local.lanes, number * piece, data.len() / count);
-                    for (at, exact) in data.iter_mut().enumerate() {
-                        put(exact, halves(&local.lanes, at, count));
-                    }
-                },
-            );
-        }
+            (kernels.swiglu)(gates, ups);
+        });
     }
 
     /// Writes all tokens' keys and values into the cache.
@@ -458,17 +470,10 @@ impl Engine {
     }
 }
 
-/// The halves of block and token `at` of `[blocks, tokens]`, where tiles lie one behind the other.
-fn halves(lanes: &[Lanes], at: usize, count: usize) -> [&[f32; TILE]; 2] {
-    let first = at / count * 2 * count + at % count;
-    [&lanes[first].0, &lanes[first + count].0]
-}
-
-/// Puts two halves side by side.
-fn put(exact: &mut [f32; BLOCK], halves: [&[f32; TILE]; 2]) {
-    for (to, half) in exact.as_chunks_mut().0.iter_mut().zip(halves) {
-        *to = *half;
-    }
+/// Blocks of activations in a piece of work, where making them is little: for few tokens all, since sharing
+/// them would be more.
+fn few_blocks(blocks: usize, count: usize) -> usize {
+    if count < 4 { blocks } else { 4 }
 }
 
 /// Tiles in a piece of work: several for few tokens, so that a thread reads on where it was reading, and
@@ -490,26 +495,27 @@ fn tiles_product(
     count: usize,
     out: &mut [Lanes],
 ) {
-    let exact = matrix.packed() == Packed::F32;
     let (mut tile, mut rest) = (first, out);
     while !rest.is_empty() {
-        let together = !exact && count >= MANY && rest.len() > count;
-        let pair = kernels.pair.filter(|_| together);
+        let pair = match from {
+            Activations::Rounded(_) if count >= MANY && rest.len() > count => kernels.pair,
+            _ => None,
+        };
         let tiles = if pair.is_some() { 2 } else { 1 };
         let (out, later) = rest.split_at_mut(tiles * count);
-        if let Some(pair) = pair {
-            let tiles = [matrix.tile(tile), matrix.tile(tile + 1)];
-            let (one, other) = out.split_at_mut(count);
-            pair(tiles, &from.rounded, count, [one, other]);
-        } else if !exact {
-            (kernels.product)(matrix.tile(tile), &from.rounded, count, out);
-        } else if count <= FEW {
-            exact_product::<FEW>(kernels, matrix.tile(tile), from, out);
-        } else {
-            exact_product::<BATCH>(kernels, matrix.tile(tile), from, out);
+        let own = matrix.tile(tile);
+        match (from, pair) {
+            (Activations::Rounded(blocks), Some(pair)) => {
+                let next = matrix.tile(tile + 1);
+                pair([own, next], blocks, count, out.split_at_mut(count).into());
+            }
+            (Activations::Rounded(blocks), None) => (kernels.product)(own, blocks, count, out),
+            (Activations::Exact(blocks), _) if count <= FEW => {
+                exact_product::<FEW>(kernels, own, blocks, out);
+            }
+            (Activations::Exact(blocks), _) => exact_product::<BATCH>(kernels, own, blocks, out),
         }
-        tile += tiles;
-        rest = later;
+        (tile, rest) = (tile + tiles, later);
     }
 }
 
@@ -517,7 +523,7 @@ fn tiles_product(
 fn exact_product<const MOST: usize>(
     kernels: &Kernels,
     tile: Tile<'_>,
-    from: &Activations,
+    blocks: &[[f32; BLOCK]],
     out: &mut [Lanes],
 ) {
     let count = out.len();
@@ -525,7 +531,7 @@ fn exact_product<const MOST: usize>(
     let sums = &mut sums[..count].as_flattened_mut();
     let size = tile.packed.code_bytes();
     for (block, panel) in tile.codes.chunks_exact(size).enumerate() {
-        let a = &from.exact[block * count..][..count];
+        let a = &blocks[block * count..][..count];
         (kernels.panel_f32)(BLOCK, a.as_flattened(), BLOCK, panel, sums, TILE);
     }
     for (out, sums) in out.iter_mut().zip(sums.as_chunks().0) {

@@ -4,7 +4,7 @@
 use super::{CODES, Random, packed, values};
 use crate::format::{BLOCK, Stored};
 use crate::kernels::Kernels;
-use crate::lanes::{Block, Groups, Lanes, Pairs, exponential, most_of, quantize};
+use crate::lanes::{Block, Groups, Lanes, Pairs, exponential, most_of, round};
 use crate::matrix::TILE;
 
 #[test]
@@ -37,7 +37,7 @@ fn a_packed_row_is_the_stored_one() {
 fn block_of(numbers: &[f32]) -> Block {
     let mut block = Block::ZERO;
     let halves = numbers.as_chunks().0;
-    quantize([&halves[0], &halves[1]], &mut block);
+    round([&halves[0], &halves[1]], &mut block);
     block
 }
 
