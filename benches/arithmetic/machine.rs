@@ -4,6 +4,8 @@ use std::fmt;
 use std::hint::black_box;
 use std::time::Instant;
 
+use tandem_kernels::memory::{Memory, Room};
+
 /// More than any cache holds.
 const MEMORY: usize = 512 << 20;
 
@@ -11,7 +13,7 @@ const MEMORY: usize = 512 << 20;
 pub struct Machine {
     name: String,
     threads: usize,
-    memory: Vec<u64>,
+    memory: Room,
     /// Thousand million bytes that all threads together read a second.
     reads: Vec<f64>,
     /// Thousand million products and sums of bytes a second: the best of each time, and by which
@@ -29,10 +31,15 @@ impl Machine {
             .map_or("a processor", |name| {
                 name.trim_start_matches([' ', '\t', ':'])
             });
+        let mut all = Memory::of([MEMORY]);
+        let mut memory = all.part(MEMORY);
+        memory.fill(1);
+        let mut pages = all.into_large_pages();
+        while pages.step() {}
         let mut machine = Self {
             name: name.to_owned(),
             threads,
-            memory: vec![1; MEMORY / 8],
+            memory,
             reads: Vec::new(),
             products: Vec::new(),
         };
@@ -49,10 +56,10 @@ impl Machine {
                 let part = &memory[thread * share..][..share];
                 // Eight sums, so that none waits for another.
                 let mut sums = [0u64; 8];
-                for numbers in part.as_chunks::<8>().0 {
-                    ask_ahead(numbers);
-                    for (sum, number) in sums.iter_mut().zip(numbers) {
-                        *sum ^= number;
+                for line in part.as_chunks::<64>().0 {
+                    ask_ahead(line);
+                    for (sum, number) in sums.iter_mut().zip(line.as_chunks().0) {
+                        *sum ^= u64::from_ne_bytes(*number);
                     }
                 }
                 black_box(sums);
@@ -106,15 +113,15 @@ pub fn own_memory(name: &str) -> Option<f64> {
 
 /// Asks for what lies as far behind as our kernels ask for weights: a processor's own prefetching stops at each
 /// page.
-fn ask_ahead(numbers: &[u64; 8]) {
+fn ask_ahead(line: &[u8; 64]) {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_NTA, _mm_prefetch};
         // SAFETY: every such processor has the instruction, which reads nothing where there is nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(numbers.as_ptr().wrapping_byte_add(4096).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_NTA>(line.as_ptr().wrapping_add(6144).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = numbers;
+    let _ = line;
 }
 
 /// Seconds until all threads have done `work`.

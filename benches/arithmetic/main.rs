@@ -45,7 +45,7 @@ enum Limit {
 }
 
 /// The table's rows: a figure's name, its unit, how many digits behind the point are meant, its limit.
-const FIGURES: [(&str, &str, usize, Limit); 13] = [
+const FIGURES: [(&str, &str, usize, Limit); 14] = [
     ("prefill 64", "tok/s", 0, Limit::Products),
     ("prefill 512", "tok/s", 0, Limit::Products),
     ("prefill 1000", "tok/s", 0, Limit::Products),
@@ -61,6 +61,7 @@ const FIGURES: [(&str, &str, usize, Limit); 13] = [
     ),
     ("batch of 4 over batch of 1", "times", 2, Limit::None),
     ("load", "s", 2, Limit::None),
+    ("into large pages, once idle", "s", 2, Limit::None),
     ("resident at peak", "MB", 0, Limit::None),
     ("resident beside the file's pages", "MB", 0, Limit::None),
     ("file", "MB", 0, Limit::None),

@@ -49,6 +49,8 @@ struct Resident {
     scores: Scores,
     /// Its speed as it was last seen.
     pace: Pace,
+    /// Whether it has something to do where nothing is asked of it.
+    unsettled: bool,
 }
 
 enum Next {
@@ -56,6 +58,7 @@ enum Next {
     Start(Box<Submission>, Rank),
     Step(usize),
     WarmUp,
+    Settle,
     Unload,
     LookAtFiles,
     LookForFiles,
@@ -85,6 +88,11 @@ impl Engine {
                 Next::Step(index) => self.step(index),
                 Next::WarmUp => {
                     let _ = self.ensure_loaded();
+                }
+                Next::Settle => {
+                    if let Some(resident) = &mut self.resident {
+                        resident.unsettled = resident.loaded.model.settle();
+                    }
                 }
                 Next::Unload => {
                     self.unload();
@@ -159,6 +167,9 @@ impl Engine {
             let loaded = self.resident.is_some() || queue.failure.is_some();
             if idle && loaded && again.is_some_and(|again| again <= now) {
                 return Next::LookAtFiles;
+            }
+            if idle && self.resident.as_ref().is_some_and(|it| it.unsettled) {
+                return Next::Settle;
             }
             let deadline = if !idle {
                 Some(now + READER_POLL)
@@ -438,6 +449,7 @@ impl Engine {
             cache: KvCache::new(self.options.kv_cache_bytes),
             scores: Scores::default(),
             pace: Pace::default(),
+            unsettled: true,
         });
         self.last_used = shared.clock.now();
         self.publish(match degraded {

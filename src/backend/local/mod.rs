@@ -104,6 +104,12 @@ pub trait LanguageModel {
         let _ = cancel;
     }
 
+    /// Does a little (milliseconds) of what makes it faster and can wait until nothing is asked of it. Returns
+    /// whether there is more.
+    fn settle(&mut self) -> bool {
+        false
+    }
+
     /// How many tokens it sees at once, and what happens when there are more.
     fn window(&self) -> Window;
 

@@ -14,6 +14,7 @@ use candle_core::quantized::GgmlDType;
 use tandem_kernels::format::Stored;
 use tandem_kernels::kernels::Kernels;
 use tandem_kernels::matrix::{Matrix, Packed, TILE};
+use tandem_kernels::memory::{LargePages, Memory};
 use tandem_kernels::model::{BATCH, Dimensions, Layer, Model, Projection, Weights};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,7 @@ const PIECE_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub struct PackedQwen {
     model: Model,
+    large_pages: LargePages,
     context_tokens: usize,
     vocabulary: usize,
     cancel: Option<CancellationToken>,
@@ -125,10 +127,8 @@ impl PackedQwen {
         threads: usize,
         context_tokens: usize,
     ) -> Result<Self, LoadError> {
-        let mut source = Source {
-            matrices: packed(config, gguf, plan.exact, threads)?,
-            gguf,
-        };
+        let (matrices, memory) = packed(config, gguf, plan.exact, threads)?;
+        let mut source = Source { gguf, matrices };
         let mut layers = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
             layers.push(source.layer(config, layer)?);
@@ -148,6 +148,7 @@ impl PackedQwen {
         };
         Ok(Self {
             model: Model::new(dimensions(config), weights, plan.kernels, threads),
+            large_pages: memory.into_large_pages(),
             context_tokens,
             vocabulary: config.vocabulary,
             cancel: None,
@@ -181,6 +182,10 @@ impl LanguageModel for PackedQwen {
 
     fn heed(&mut self, cancel: Option<&CancellationToken>) {
         self.cancel = cancel.cloned();
+    }
+
+    fn settle(&mut self) -> bool {
+        self.large_pages.step()
     }
 
     fn ahead(&self) -> usize {
@@ -312,23 +317,32 @@ fn matrices(
         .chain(of_layers)
 }
 
-/// A matrix that is being read.
-struct Room {
+/// A matrix in the file.
+struct Place {
     name: String,
     stored: Stored,
-    /// Of its first byte in the file.
+    /// Of its first byte.
     offset: u64,
+    /// Rows and columns.
+    dims: [usize; 2],
+    /// How it will be held.
+    packed: Packed,
+}
+
+/// One that is being read.
+struct Room {
+    place: Place,
     matrix: Matrix,
 }
 
-/// All matrices, packed.
+/// All matrices, packed, and the memory that they lie in.
 fn packed<R: Read + Seek + ReadAt>(
     config: &ModelConfig,
     gguf: &Gguf<R>,
     exact: bool,
     threads: usize,
-) -> Result<HashMap<String, Matrix>, LoadError> {
-    let mut rooms = Vec::new();
+) -> Result<(HashMap<String, Matrix>, Memory), LoadError> {
+    let mut places = Vec::new();
     for (name, dims) in matrices(config, gguf.contains(HEAD)) {
         let Some(stored) = gguf.stored(&name).and_then(stored) else {
             let fact = format!("the tensor {name} is missing, or of another type than it was");
@@ -341,16 +355,26 @@ fn packed<R: Read + Seek + ReadAt>(
         } else {
             Packed::of(stored)
         };
-        rooms.push(Room {
+        places.push(Place {
             name,
             stored,
             offset,
-            matrix: Matrix::new(dims[0], dims[1], packed),
+            dims,
+            packed,
         });
     }
+    let lengths = |place: &Place| Matrix::lengths(place.dims[0], place.dims[1], place.packed);
+    let mut memory = Memory::of(places.iter().flat_map(lengths));
+    let mut rooms: Vec<Room> = places
+        .into_iter()
+        .map(|place| Room {
+            matrix: Matrix::within(&mut memory, place.dims[0], place.dims[1], place.packed),
+            place,
+        })
+        .collect();
     fill(&mut rooms, gguf, threads)?;
-    let named = rooms.into_iter().map(|room| (room.name, room.matrix));
-    Ok(named.collect())
+    let named = rooms.into_iter().map(|room| (room.place.name, room.matrix));
+    Ok((named.collect(), memory))
 }
 
 /// Has `threads` take piece after piece from the file.
@@ -360,7 +384,7 @@ fn fill<R: Read + Seek + ReadAt>(
     threads: usize,
 ) -> Result<(), LoadError> {
     let pieces = rooms.iter_mut().flat_map(|room| {
-        let (stored, offset) = (room.stored, room.offset);
+        let (stored, offset) = (room.place.stored, room.place.offset);
         let row_bytes = stored.row_bytes(room.matrix.columns());
         let tiles = (PIECE_BYTES / (TILE * row_bytes)).max(1);
         room.matrix.pieces(tiles).map(move |piece| {

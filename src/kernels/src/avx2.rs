@@ -5,9 +5,9 @@
 //! unsigned and a signed byte in 16 bits and saturates, so the bounds of each sum stand beside it.
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _MM_HINT_T0, _MM_HINT_T1, _mm_add_epi32, _mm_cvtsi128_si32,
-    _mm_loadl_epi64, _mm_loadu_si128, _mm_max_epi32, _mm_prefetch, _mm_shuffle_epi32,
-    _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256, _mm256_castps_si256,
+    __m128i, __m256, __m256i, _MM_HINT_T0, _mm_add_epi32, _mm_cvtsi128_si32, _mm_loadl_epi64,
+    _mm_loadu_si128, _mm_max_epi32, _mm_prefetch, _mm_shuffle_epi32, _mm256_abs_epi8,
+    _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256, _mm256_castps_si256,
     _mm256_castsi256_si128, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32,
     _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_extracti128_si256, _mm256_fmadd_ps,
     _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_epi32,
@@ -82,7 +82,7 @@ detected! { "avx2,fma,f16c":
 
 /// So many bytes ahead of what is unpacked the next codes are asked for: few tokens are done with a block
 /// before the processor's own prefetching has the next, and it stops at each page.
-pub(crate) const AHEAD: usize = 4096;
+pub(crate) const AHEAD: usize = 6144;
 /// Tokens whose dot products with half a block of bytes wait for its other half.
 const WAITING: usize = 16;
 

@@ -4,10 +4,10 @@
 
 use std::arch::x86_64::{
     __m128, __m128i, __m512 as Floats, __m512i as Integers, _CMP_GT_OQ, _CMP_LT_OQ, _CMP_NLT_UQ,
-    _MM_HINT_T0, _MM_HINT_T1, _mm_castps_si128, _mm_castsi128_ps, _mm_cmp_ps_mask, _mm_loadu_si128,
-    _mm_mask_mov_ps, _mm_maskz_div_ps, _mm_max_epi32, _mm_prefetch, _mm_set1_ps, _mm_setr_ps,
-    _mm_srai_epi32, _mm_srli_epi32, _mm_storeu_ps, _mm_sub_ps, _mm_xor_si128, _mm256_add_epi32,
-    _mm256_dpbusd_epi32, _mm256_loadu_si256, _mm256_set_m128i, _mm256_set1_epi8,
+    _MM_HINT_NTA, _MM_HINT_T0, _mm_castps_si128, _mm_castsi128_ps, _mm_cmp_ps_mask,
+    _mm_loadu_si128, _mm_mask_mov_ps, _mm_maskz_div_ps, _mm_max_epi32, _mm_prefetch, _mm_set1_ps,
+    _mm_setr_ps, _mm_srai_epi32, _mm_srli_epi32, _mm_storeu_ps, _mm_sub_ps, _mm_xor_si128,
+    _mm256_add_epi32, _mm256_dpbusd_epi32, _mm256_loadu_si256, _mm256_set_m128i, _mm256_set1_epi8,
     _mm256_setzero_si256, _mm256_storeu_si256, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64,
     _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm512_add_epi32 as add_integers, _mm512_add_ps,
     _mm512_and_si512 as and, _mm512_castps_si512, _mm512_castps128_ps512, _mm512_castps512_ps128,

@@ -2,8 +2,8 @@
 //! AVX-512. All else is as with AVX2.
 
 use std::arch::x86_64::{
-    __m256 as Floats, __m256i as Integers, _MM_HINT_T0, _MM_HINT_T1, _mm_loadl_epi64, _mm_prefetch,
-    _mm256_add_epi32 as add_integers, _mm256_and_si256 as and, _mm256_cvtepi8_epi32,
+    __m256 as Floats, __m256i as Integers, _MM_HINT_NTA, _MM_HINT_T0, _mm_loadl_epi64,
+    _mm_prefetch, _mm256_add_epi32 as add_integers, _mm256_and_si256 as and, _mm256_cvtepi8_epi32,
     _mm256_cvtepi32_ps as to_floats, _mm256_cvtepu8_epi32, _mm256_dpbusd_avx_epi32 as add_dots,
     _mm256_dpwssd_avx_epi32 as add_pairs, _mm256_fmadd_ps as multiply_add,
     _mm256_loadu_ps as load_floats, _mm256_mul_ps as multiply_floats, _mm256_or_si256 as or,

@@ -7,9 +7,9 @@
 //!
 //! Each kernel exists in plain Rust, which defines its result, and for instruction sets, which give the
 //! same bits; [`kernels::Kernels::best`] chooses what proves that on the machine it runs on. All that is
-//! unsafe is in `pool`, the files of the instruction sets, and `x86` with what several of them share.
+//! unsafe is in `pool`, `memory` (a call of the system), the files of the instruction sets, and `x86` with
+//! what several of them share.
 
-mod aligned;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -22,6 +22,7 @@ pub mod format;
 pub mod kernels;
 pub mod lanes;
 pub mod matrix;
+pub mod memory;
 pub mod model;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 mod neon;

@@ -7,8 +7,8 @@
 
 use half::f16;
 
-use crate::aligned::Aligned;
 use crate::format::{BLOCK, Part, Stored};
+use crate::memory::{Memory, Room};
 
 /// Rows of a tile.
 pub const TILE: usize = 16;
@@ -75,8 +75,8 @@ pub struct Matrix {
     rows: usize,
     columns: usize,
     packed: Packed,
-    codes: Aligned,
-    scales: Aligned,
+    codes: Room,
+    scales: Room,
 }
 
 /// Sixteen rows of a matrix.
@@ -149,19 +149,39 @@ impl Matrix {
     /// When `columns` is not a multiple of the layout's block.
     #[must_use]
     pub fn new(rows: usize, columns: usize, packed: Packed) -> Self {
+        let mut memory = Memory::of(Self::lengths(rows, columns, packed));
+        Self::within(&mut memory, rows, columns, packed)
+    }
+
+    /// The same, as the next part of memory that was made for its [`lengths`](Self::lengths), too.
+    ///
+    /// # Panics
+    /// When `columns` is not a multiple of the layout's block, or not enough memory is left.
+    #[must_use]
+    pub fn within(memory: &mut Memory, rows: usize, columns: usize, packed: Packed) -> Self {
+        let [codes, scales] = Self::lengths(rows, columns, packed);
+        Self {
+            rows,
+            columns,
+            packed,
+            codes: memory.part(codes),
+            scales: memory.part(scales),
+        }
+    }
+
+    /// Bytes of its codes and of its scales.
+    ///
+    /// # Panics
+    /// When `columns` is not a multiple of the layout's block.
+    #[must_use]
+    pub fn lengths(rows: usize, columns: usize, packed: Packed) -> [usize; 2] {
         let block = match packed {
             Packed::Q4K | Packed::Q6K => 256,
             Packed::F32 | Packed::Q4_0 | Packed::Q8_0 => BLOCK,
         };
         assert!(columns.is_multiple_of(block), "rows are whole blocks");
         let (tiles, blocks) = (rows.div_ceil(TILE), columns / BLOCK);
-        Self {
-            rows,
-            columns,
-            packed,
-            codes: Aligned::zeroed(tiles * blocks * packed.code_bytes()),
-            scales: Aligned::zeroed(tiles * packed.scale_bytes(blocks)),
-        }
+        [blocks * packed.code_bytes(), packed.scale_bytes(blocks)].map(|bytes| tiles * bytes)
     }
 
     /// Outputs.
@@ -202,8 +222,8 @@ impl Matrix {
         Tile {
             packed: self.packed,
             blocks,
-            codes: &self.codes.bytes()[tile * codes..][..codes],
-            scales: &self.scales.bytes()[tile * scales..][..scales],
+            codes: &self.codes[tile * codes..][..codes],
+            scales: &self.scales[tile * scales..][..scales],
         }
     }
 
@@ -215,8 +235,8 @@ impl Matrix {
         assert!(tiles > 0, "a piece has a tile");
         let (rows, packed, blocks) = (self.rows, self.packed, self.columns / BLOCK);
         let sizes = [blocks * packed.code_bytes(), packed.scale_bytes(blocks)];
-        let mut codes = self.codes.bytes_mut();
-        let mut scales = self.scales.bytes_mut();
+        let mut codes = &mut self.codes[..];
+        let mut scales = &mut self.scales[..];
         (0..rows).step_by(tiles * TILE).map(move |first| {
             let rows = (rows - first).min(tiles * TILE);
             let tiles = rows.div_ceil(TILE);

@@ -204,7 +204,7 @@ macro_rules! panels_of_codes {
             let (ahead, later) = b.ahead.split_at(step * b.depth);
             b.ahead = later;
             for k in 0..b.depth {
-                _mm_prefetch::<_MM_HINT_T1>(ahead.as_ptr().wrapping_add(k * step).cast());
+                _mm_prefetch::<_MM_HINT_T0>(ahead.as_ptr().wrapping_add(k * step).cast());
                 let mut numbers = [[every_integer(0); TILE / ROWS]; GROUPS];
                 for (group, numbers) in numbers.iter_mut().enumerate() {
                     for (part, numbers) in numbers.iter_mut().enumerate() {
@@ -279,7 +279,7 @@ macro_rules! products_of_vnni {
                 }
                 for tile in &tiles {
                     for line in (ahead..ahead + code_bytes).step_by(64) {
-                        _mm_prefetch::<_MM_HINT_T0>(tile.codes.as_ptr().wrapping_add(line).cast());
+                        _mm_prefetch::<_MM_HINT_NTA>(tile.codes.as_ptr().wrapping_add(line).cast());
                     }
                     // The scales of the same block in the tile that comes next.
                     let scales = N * tile.scales.len() + packed.scale_bytes(block);

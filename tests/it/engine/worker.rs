@@ -44,6 +44,9 @@ struct Script {
     not_finite: AtomicBool,
     /// Says something else with every pass.
     wavers: AtomicBool,
+    /// Permits to do one of three things that can wait.
+    may_settle: Mutex<Option<Receiver<()>>>,
+    settled: AtomicUsize,
 }
 
 struct Fake {
@@ -102,6 +105,14 @@ impl LanguageModel for Fake {
 
     fn heed(&mut self, cancel: Option<&CancellationToken>) {
         self.cancel = cancel.cloned();
+    }
+
+    fn settle(&mut self) -> bool {
+        let Some(permits) = &*self.script.may_settle.lock().unwrap() else {
+            return false;
+        };
+        let _ = permits.recv_timeout(Duration::from_secs(20));
+        self.script.settled.fetch_add(1, Ordering::SeqCst) < 2
     }
 
     /// It says the same whatever was begun, so no answer is to begin with that.
@@ -446,6 +457,38 @@ async fn readers_that_stand_still_take_no_place_from_another_client() {
     for stream in unread {
         assert_eq!(stream.collect().await.unwrap().text.len(), 400);
     }
+}
+
+/// One thing after another, and none before an answer.
+#[tokio::test]
+async fn what_can_wait_is_done_once_nothing_is_asked() {
+    let (permits, receiver) = sync_channel(1024);
+    let rig = Rig::new(Script {
+        may_settle: Mutex::new(Some(receiver)),
+        ..Script::default()
+    });
+    let settled = || rig.script.settled.load(Ordering::SeqCst);
+    let never = CancellationToken::new();
+    let first = rig.generate(ask(3, Priority::Inline), &never);
+    assert_eq!(first.collect().await.unwrap().text, "aaa");
+    assert_eq!(settled(), 0);
+    let second = rig.generate(ask(3, Priority::Background), &never);
+    permits.send(()).unwrap();
+    assert_eq!(second.collect().await.unwrap().text, "aaa");
+    assert!(settled() <= 1);
+    for _ in 0..8 {
+        permits.send(()).unwrap();
+    }
+    let started = Instant::now();
+    while settled() < 3 {
+        assert!(started.elapsed() < Duration::from_secs(20), "never done");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // There is nothing more to do.
+    let third = rig.generate(ask(3, Priority::Inline), &never);
+    third.collect().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(settled(), 3);
 }
 
 #[tokio::test]

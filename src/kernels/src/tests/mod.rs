@@ -1,6 +1,7 @@
 //! Products held to float64, kernels to one another, and a whole model to itself.
 
 mod attention;
+mod memory;
 mod model;
 mod pool;
 mod products;
