@@ -137,17 +137,18 @@ macro_rules! panels_of_codes {
             while row < rows {
                 let a = a[row * a_stride..].as_ptr();
                 let c = c[row * c_stride..].as_mut_ptr();
+                let times = (rows - row).div_ceil($most);
                 // SAFETY: the caller promises the rows.
                 row += unsafe {
                     match rows - row {
-                        $($fewer => groups_of_codes::<$fewer, STRIDE, $groups>(a, a_stride, &mut b, c, c_stride),)*
-                        _ => groups_of_codes::<$most, STRIDE, $most_groups>(a, a_stride, &mut b, c, c_stride),
+                        $($fewer => groups_of_codes::<$fewer, STRIDE, $groups>(a, a_stride, &mut b, times, c, c_stride),)*
+                        _ => groups_of_codes::<$most, STRIDE, $most_groups>(a, a_stride, &mut b, times, c, c_stride),
                     }
                 };
             }
         }
 
-        /// `GROUPS` groups at a time, and one at a time of what is left.
+        /// `GROUPS` groups at a time, and one at a time of what is left. So many `times` rows will meet them.
         ///
         /// # Safety
         /// `R` rows must be there, `2 * b.depth` codes wide in `a`, at distances as for all rows, and as many
@@ -158,16 +159,21 @@ macro_rules! panels_of_codes {
             a: *const i16,
             a_stride: usize,
             b: &mut Groups<'_>,
+            times: usize,
             c: *mut [i32; TILE],
             c_stride: usize,
         ) -> usize {
+            // Lines of what is ahead that are asked for with each line that is read now: all at once, they
+            // would wait for each other.
+            let turns = times * b.count().div_ceil(GROUPS) * b.depth;
+            let lines = b.ahead.len().div_ceil(turns.max(1));
             let mut rest = b.pairs;
             let mut group = 0;
             while GROUPS > 1 && rest.len() >= GROUPS * b.apart {
                 // SAFETY: so many groups are left, and as the caller promises.
                 unsafe {
                     let c = c.add(group);
-                    codes_of::<R, STRIDE, GROUPS>(a, a_stride, rest.as_ptr(), b, c, c_stride);
+                    codes_of::<R, STRIDE, GROUPS>(a, a_stride, rest.as_ptr(), b, lines, c, c_stride);
                 }
                 rest = &rest[GROUPS * b.apart..];
                 group += GROUPS;
@@ -176,7 +182,7 @@ macro_rules! panels_of_codes {
                 // SAFETY: a group is left, and as the caller promises.
                 unsafe {
                     let c = c.add(group);
-                    codes_of::<R, STRIDE, 1>(a, a_stride, rest.as_ptr(), b, c, c_stride);
+                    codes_of::<R, STRIDE, 1>(a, a_stride, rest.as_ptr(), b, lines, c, c_stride);
                 }
                 rest = &rest[b.apart..];
                 group += 1;
@@ -194,17 +200,18 @@ macro_rules! panels_of_codes {
             a_stride: usize,
             pairs: *const Pairs,
             b: &mut Groups<'_>,
+            lines: usize,
             c: *mut [i32; TILE],
             c_stride: usize,
         ) {
             let a_stride = if STRIDE > 0 { STRIDE } else { a_stride };
             let mut sums = [[[every_integer(0); TILE / ROWS]; GROUPS]; R];
-            // A line for each turn, so that none waits for another; the same where nothing is ahead.
-            let step = usize::from(b.ahead.len() >= b.depth);
-            let (ahead, later) = b.ahead.split_at(step * b.depth);
+            let (ahead, later) = b.ahead.split_at((lines * b.depth).min(b.ahead.len()));
             b.ahead = later;
             for k in 0..b.depth {
-                _mm_prefetch::<_MM_HINT_T0>(ahead.as_ptr().wrapping_add(k * step).cast());
+                for line in k * lines..(k + 1) * lines {
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.as_ptr().wrapping_add(line).cast());
+                }
                 let mut numbers = [[every_integer(0); TILE / ROWS]; GROUPS];
                 for (group, numbers) in numbers.iter_mut().enumerate() {
                     for (part, numbers) in numbers.iter_mut().enumerate() {
