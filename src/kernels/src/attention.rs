@@ -71,18 +71,19 @@ impl Scratch {
         }
     }
 
-    /// Attends with the first `tokens * group` rows of the query: `group` rows for each token, the
-    /// first of which is at `position` and sees itself and all before it. The result goes into `out`,
-    /// `[tokens * group, head_dim]`.
+    /// Attends to the first of `heads`, of which the second is likely to come next, with the first
+    /// `tokens * group` rows of the query: `group` rows for each token, the first of which is at `position`
+    /// and sees itself and all before it. The result goes into `out`, `[tokens * group, head_dim]`.
     pub fn attend(
         &mut self,
         kernels: &Kernels,
-        head: &Head,
+        heads: &[Head],
         head_dim: usize,
         group: usize,
         position: usize,
         out: &mut [f32],
     ) {
+        let head = &heads[0];
         let rows = out.len() / head_dim;
         let end = position + rows / group;
         let mut span = Span {
@@ -104,8 +105,12 @@ impl Scratch {
                     if page == 0 {
                         self.encode_query(kernels, &span);
                     }
-                    let later = (page + 1) * PAGE < end;
-                    let next = match later.then(|| head.page(page + 1)) {
+                    let next = if (page + 1) * PAGE < end {
+                        Some(head.page(page + 1))
+                    } else {
+                        heads.get(1).map(|head| head.page(0))
+                    };
+                    let next = match next {
                         Some(Kept::Codes(pairs, _)) => pairs,
                         _ => &[],
                     };

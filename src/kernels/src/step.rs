@@ -463,9 +463,14 @@ impl Engine {
                 }
                 let out = &mut out[..tokens * group * dim];
                 let position = start + first + from;
+                let heads = if pieces == 1 {
+                    &cache[head..]
+                } else {
+                    &cache[head..=head]
+                };
                 local
                     .attention
-                    .attend(&kernels, &cache[head], dim, group, position, out);
+                    .attend(&kernels, heads, dim, group, position, out);
             });
     }
 }

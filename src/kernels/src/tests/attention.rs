@@ -72,8 +72,8 @@ impl Case {
         let mut scratch = Scratch::new(self.query.len() / head_dim, head_dim);
         scratch.query.copy_from_slice(&self.query);
         let mut out = vec![0.0; self.query.len()];
-        let head = &cache.layer(0)[0];
-        scratch.attend(kernels, head, head_dim, self.group, self.before, &mut out);
+        let heads = cache.layer(0);
+        scratch.attend(kernels, heads, head_dim, self.group, self.before, &mut out);
         out
     }
 
