@@ -142,6 +142,13 @@ impl Model {
         }
     }
 
+    /// Does all that makes it faster and can wait until nothing is asked of it.
+    pub fn settle(&mut self) {
+        if let Engine::Whole { model, .. } = &mut self.engine {
+            while model.settle() {}
+        }
+    }
+
     /// Load times and placement of a bundle's components.
     #[must_use]
     pub fn observed(&self) -> Option<Observed> {
