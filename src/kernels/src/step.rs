@@ -199,19 +199,10 @@ impl Engine {
         }
         let inverse = sums.map(|sums| inverse_rms(total(sums.0), sizes.hidden, sizes.norm_epsilon));
         let weight = weight.as_chunks::<TILE>().0;
-        let blocks = sizes.hidden / BLOCK;
-        self.activate(
-            into,
-            blocks,
-            count,
-            few_blocks(blocks, count),
-            |lanes, _, first| {
-                for (tile, lanes) in (2 * first..).zip(lanes.chunks_exact_mut(count)) {
-                    let x = &x[tile * count..][..count];
-                    (kernels.scale)(x, &inverse, &weight[tile], lanes);
-                }
-            },
-        );
+        self.activate_tiles(into, sizes.hidden, count, |tile, lanes| {
+            let x = &x[tile * count..][..count];
+            (kernels.scale)(x, &inverse, &weight[tile], lanes);
+        });
     }
 
     /// Turns what attention gave into activations.
@@ -224,33 +215,43 @@ impl Engine {
     ) {
         let width = sizes.group() * sizes.head_dim;
         let padded = count.next_multiple_of(sizes.piece(count));
-        let blocks = sizes.heads * sizes.head_dim / BLOCK;
-        self.activate(
-            into,
-            blocks,
-            count,
-            few_blocks(blocks, count),
-            |lanes, _, first| {
-                for (tile, lanes) in (2 * first..).zip(lanes.chunks_exact_mut(count)) {
-                    // A tile may lie in several heads.
-                    let mut done = 0;
-                    while done < TILE {
-                        let (head, within) =
-                            ((tile * TILE + done) / width, (tile * TILE + done) % width);
-                        let part = (width - within).min(TILE - done);
-                        let rows = attended[head * padded * width..].chunks_exact(width);
-                        for (lanes, row) in lanes.iter_mut().zip(rows) {
-                            let row = &row[within..];
-                            match row.first_chunk() {
-                                Some(all) if done == 0 => lanes.0 = *all,
-                                _ => lanes.0[done..done + part].copy_from_slice(&row[..part]),
-                            }
-                        }
-                        done += part;
+        let columns = sizes.heads * sizes.head_dim;
+        self.activate_tiles(into, columns, count, |tile, lanes| {
+            // A tile may lie in several heads.
+            let mut done = 0;
+            while done < TILE {
+                let column = tile * TILE + done;
+                let (head, within) = (column / width, column % width);
+                let part = (width - within).min(TILE - done);
+                let rows = attended[head * padded * width..].chunks_exact(width);
+                for (lanes, row) in lanes.iter_mut().zip(rows) {
+                    let row = &row[within..];
+                    match row.first_chunk() {
+                        Some(all) if done == 0 => lanes.0 = *all,
+                        _ => lanes.0[done..done + part].copy_from_slice(&row[..part]),
                     }
                 }
-            },
-        );
+                done += part;
+            }
+        });
+    }
+
+    /// Fills activations of `columns` of `count` tokens with what `values` says of each tile, which is little
+    /// work: for few tokens it is less than to share it.
+    fn activate_tiles(
+        &mut self,
+        into: &mut Activations,
+        columns: usize,
+        count: usize,
+        values: impl Fn(usize, &mut [Lanes]) + Sync,
+    ) {
+        let blocks = columns / BLOCK;
+        let piece = if count < 4 { blocks } else { 4 };
+        self.activate(into, blocks, count, piece, |lanes, _, first| {
+            for (tile, lanes) in (2 * first..).zip(lanes.chunks_exact_mut(count)) {
+                values(tile, lanes);
+            }
+        });
     }
 
     /// Fills `blocks` blocks of activations of `count` tokens, of which a piece of work has `piece`. `values`
@@ -473,12 +474,6 @@ impl Engine {
                     .attend(&kernels, heads, dim, group, position, out);
             });
     }
-}
-
-/// Blocks of activations in a piece of work, where making them is little: for few tokens all, since sharing
-/// them would be more.
-fn few_blocks(blocks: usize, count: usize) -> usize {
-    if count < 4 { blocks } else { 4 }
 }
 
 /// Tiles in a piece of work: several for few tokens, so that a thread reads on where it was reading, and
